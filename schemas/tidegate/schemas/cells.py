@@ -1,0 +1,86 @@
+"""Cells: what a block is made of. A cell is one request's contribution to one key and bucket.
+
+cell = (key, bucket, code, bin, count, weight). Everything that windows hold (counts per outcome, own
+effects, inherited failures, sketches of failed and not-failed durations, self times) is a sum over
+cells, so blocks add up and nothing depends on order. One span usually makes one cell: at 1 % bins,
+merging equal cells per record saves little and costs a sort.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "BUCKET_MS",
+    "EFFECT_SHIFT",
+    "EXEMPLAR_SLOW_MIN_NS",
+    "HAS_CALLS",
+    "INHERITED",
+    "OUTCOME_MASK",
+    "SELF_TIME",
+    "WEIGHT_MAX",
+    "WEIGHT_ONE",
+    "Cells",
+    "Exemplars",
+]
+
+BUCKET_MS = 500
+"""A bucket is numbered end_ms // 500 and covers [b*500, b*500 + 500) ms since the Unix epoch."""
+
+OUTCOME_MASK = 0b111
+"""Bits 0..2 of `code`: Outcome."""
+EFFECT_SHIFT = 3
+"""Bits 3..5 of `code`: Effect."""
+INHERITED = 1 << 6
+"""Bit 6: a failed request whose record also holds a failed CLIENT child of it."""
+SELF_TIME = 1 << 7
+"""Bit 7: `bin` is a self time, not a duration: no request, counts in no total. Made only for requests
+(SERVER, CONSUMER) without effect that have CLIENT children in their record."""
+HAS_CALLS = 1 << 8
+"""Bit 8, on duration cells: a SELF_TIME cell stands beside this one (else self time = duration)."""
+
+WEIGHT_ONE = 64
+"""Adjusted count of an unsampled span: weights are fixed point with 6 binary digits."""
+WEIGHT_MAX = 65_536 * WEIGHT_ONE
+"""Larger adjusted counts are capped (and counted): squares of weights must add up within int64."""
+
+EXEMPLAR_SLOW_MIN_NS = 50_000_000
+"""Not-failed requests faster than this are never offered as exemplars (fixed per block format)."""
+
+
+@dataclass(slots=True)
+class Exemplars:
+    """Candidates for a decision's exemplars: per (record, key) at most one failed request and one slow
+    not-failed one (>= 50 ms): each the slowest, ties by the larger trace id. Columns of length m."""
+
+    record: npt.NDArray[np.int32]
+    """Index of the record, ascending."""
+    key: npt.NDArray[np.int32]
+    bucket: npt.NDArray[np.int64]
+    code: npt.NDArray[np.uint16]
+    bin: npt.NDArray[np.uint16]
+    trace_hi: npt.NDArray[np.uint64]
+    """First 8 bytes of the trace id, read big-endian."""
+    trace_lo: npt.NDArray[np.uint64]
+    """Last 8 bytes of the trace id, read big-endian."""
+
+
+@dataclass(slots=True)
+class Cells:
+    """Cells of a batch of records, as columns of length n, in the order (record, span in record)."""
+
+    record: npt.NDArray[np.int32]
+    """Index of the record in the batch, ascending."""
+    key: npt.NDArray[np.int32]
+    """Index into `keys`."""
+    bucket: npt.NDArray[np.int64]
+    code: npt.NDArray[np.uint16]
+    bin: npt.NDArray[np.uint16]
+    """Sketch bin of the duration or self time (`bins.py`)."""
+    count: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.int32]
+    """Adjusted count of each counted span, 64 = 1."""
+    keys: list[tuple[str, str]]
+    """(service, target); target "" for a service's own requests."""
+    exemplars: Exemplars

@@ -1,0 +1,239 @@
+"""Records of `tidegate.partials`: blocks of many source records, packed as dictionary-coded columns,
+and, in the last record of a flush, the watermarks of the source partitions an ingest worker owns.
+
+msgpack outside, little-endian column bytes inside: a block of one span (1 to 5 spans a record are
+normal) must not cost a Python object.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.schemas.cells import WEIGHT_ONE
+
+__all__ = [
+    "BLOCK_FORMAT",
+    "PART_CELLS_MAX",
+    "RECORD_BYTES_MAX",
+    "Blocks",
+    "PartialsRecord",
+    "Source",
+    "Watermark",
+    "decode_partials",
+    "encode_partials",
+]
+
+BLOCK_FORMAT = 1
+RECORD_BYTES_MAX = 512_000
+PART_CELLS_MAX = 24_576
+"""A source record's cells for one target partition are cut into parts of this many, in order. With at
+most 20 bytes a cell, a part stays below RECORD_BYTES_MAX together with its dictionary."""
+
+
+class Source(msgspec.Struct, frozen=True, array_like=True):
+    """A partition of a source topic."""
+
+    topic_id: str
+    """Kafka's topic id, or `NAME#INCARNATION` where the broker gives none."""
+    partition: int
+
+
+class Watermark(msgspec.Struct, frozen=True, array_like=True):
+    """No block older than `watermark_ms` will come from this source (but late ones)."""
+
+    source: int
+    """Index into the record's `sources`."""
+    epoch: int
+    """Owner epoch of the ingest worker for this source."""
+    watermark_ms: int
+    floor_offset: int
+    """Blocks of all smaller offsets were delivered before this record: duplicates, if they come again."""
+
+
+class PartialsRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The wire form. Use `encode_partials` and `decode_partials` for the columns."""
+
+    format: int = BLOCK_FORMAT
+    sources: list[Source]
+    listed: list[tuple[str, int]]
+    """(topic id, partitions count) of every source topic: who must be heard before the first step."""
+    watermarks: list[Watermark]
+    partitions_count: int
+    """Partitions of the partials topic, as the writer sees them."""
+    services: list[str]
+    targets: list[str]
+    """targets[0] is always ""."""
+    columns: dict[str, bytes]
+
+
+@dataclass(slots=True)
+class Blocks:
+    """b blocks and their cells (n) and exemplars (m), flat; block i owns the next cells_count[i] cells."""
+
+    source: npt.NDArray[np.int32]
+    """Index into the record's `sources`, shape (b,)."""
+    offset: npt.NDArray[np.int64]
+    part: npt.NDArray[np.int32]
+    parts: npt.NDArray[np.int32]
+    """Into how many parts the source record's block for this partition was cut."""
+    kafka_ms: npt.NDArray[np.int64]
+    """Kafka timestamp of the source record."""
+    cells_count: npt.NDArray[np.int32]
+    exemplars_count: npt.NDArray[np.int32]
+    keys: list[tuple[str, str]]
+    """(service, target)."""
+    key: npt.NDArray[np.int32]
+    """Index into `keys`, shape (n,)."""
+    bucket: npt.NDArray[np.int64]
+    code: npt.NDArray[np.uint16]
+    bin: npt.NDArray[np.uint16]
+    count: npt.NDArray[np.int32]
+    weight: npt.NDArray[np.int32]
+    exemplar_key: npt.NDArray[np.int32]
+    """Shape (m,), as all below."""
+    exemplar_bucket: npt.NDArray[np.int64]
+    exemplar_code: npt.NDArray[np.uint16]
+    exemplar_bin: npt.NDArray[np.uint16]
+    exemplar_trace_hi: npt.NDArray[np.uint64]
+    exemplar_trace_lo: npt.NDArray[np.uint64]
+
+    @classmethod
+    def empty(cls) -> "Blocks":
+        return cls(**{name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}, keys=[])
+
+
+_DTYPES: dict[str, type] = {
+    "source": np.int32,
+    "offset": np.int64,
+    "part": np.int32,
+    "parts": np.int32,
+    "kafka_ms": np.int64,
+    "cells_count": np.int32,
+    "exemplars_count": np.int32,
+    "key": np.int32,
+    "bucket": np.int64,
+    "code": np.uint16,
+    "bin": np.uint16,
+    "count": np.int32,
+    "weight": np.int32,
+    "exemplar_key": np.int32,
+    "exemplar_bucket": np.int64,
+    "exemplar_code": np.uint16,
+    "exemplar_bin": np.uint16,
+    "exemplar_trace_hi": np.uint64,
+    "exemplar_trace_lo": np.uint64,
+}
+_CONSTANT_DEFAULT = {"count": 1, "weight": WEIGHT_ONE, "part": 0, "parts": 1}
+"""Columns that are left out of the record when they hold nothing else."""
+_NARROW: tuple[type, ...] = (np.uint8, np.uint16, np.uint32)
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(PartialsRecord)
+
+
+def encode_partials(
+    blocks: Blocks,
+    *,
+    sources: list[Source],
+    watermarks: list[Watermark],
+    listed: list[tuple[str, int]],
+    partitions_count: int,
+) -> bytes:
+    """Deterministic bytes of one record. The caller keeps it below RECORD_BYTES_MAX."""
+    services: dict[str, int] = {}
+    targets: dict[str, int] = {"": 0}
+    key_service = np.empty(len(blocks.keys), np.int64)
+    key_target = np.empty(len(blocks.keys), np.int64)
+    for i, (service, target) in enumerate(blocks.keys):
+        key_service[i] = services.setdefault(service, len(services))
+        key_target[i] = targets.setdefault(target, len(targets))
+    columns = {"key_service": _pack(key_service), "key_target": _pack(key_target)}
+    for name in _DTYPES:
+        column = getattr(blocks, name)
+        if name in _CONSTANT_DEFAULT and bool((column == _CONSTANT_DEFAULT[name]).all()):
+            continue
+        columns[name] = _pack(column)
+    return _encoder.encode(
+        PartialsRecord(
+            sources=sources,
+            listed=listed,
+            watermarks=watermarks,
+            partitions_count=partitions_count,
+            services=list(services),
+            targets=list(targets),
+            columns=columns,
+        )
+    )
+
+
+def decode_partials(data: bytes) -> tuple[PartialsRecord, Blocks]:
+    """Raises ValueError (msgspec.DecodeError is one) where the bytes are no partials record of this format."""
+    record = _decoder.decode(data)
+    if record.format != BLOCK_FORMAT:
+        raise ValueError(f"block format {record.format}; this version reads {BLOCK_FORMAT}")
+    columns = record.columns
+    try:
+        blocks_count = len(_unpack(columns["offset"], np.int64))
+        cells_count = len(_unpack(columns["key"], np.int32))
+        arrays = {}
+        for name, dtype in _DTYPES.items():
+            if name in columns:
+                arrays[name] = _unpack(columns[name], dtype)
+            else:
+                length = cells_count if name in ("count", "weight") else blocks_count
+                arrays[name] = np.full(length, _CONSTANT_DEFAULT[name], dtype)
+        key_service = _unpack(columns["key_service"], np.int32).tolist()
+        key_target = _unpack(columns["key_target"], np.int32).tolist()
+        keys = [
+            (record.services[s], record.targets[t])
+            for s, t in zip(key_service, key_target, strict=True)
+        ]
+    except (KeyError, IndexError) as problem:
+        raise ValueError(f"partials record lacks {problem}") from problem
+    blocks = Blocks(**arrays, keys=keys)
+    _check(blocks)
+    return record, blocks
+
+
+def _check(blocks: Blocks) -> None:
+    cells, exemplars = len(blocks.key), len(blocks.exemplar_key)
+    if int(blocks.cells_count.sum()) != cells or int(blocks.exemplars_count.sum()) != exemplars:
+        raise ValueError("partials record: block lengths don't add up to its cells")
+    for name in ("bucket", "code", "bin", "count", "weight"):
+        if len(getattr(blocks, name)) != cells:
+            raise ValueError(f"partials record: column {name} has a wrong length")
+    for key in (blocks.key, blocks.exemplar_key):
+        if len(key) and (int(key.min()) < 0 or int(key.max()) >= len(blocks.keys)):
+            raise ValueError("partials record: a key index is out of range")
+
+
+def _pack(column: npt.NDArray[np.generic]) -> bytes:
+    """Two bytes of header (dtype width code, is_based), the base, then the narrowest unsigned offsets."""
+    if column.dtype == np.uint64:
+        return b"r" + column.astype("<u8").tobytes()
+    wide = column.astype(np.int64)
+    base = int(wide.min()) if len(wide) else 0
+    span = int(wide.max()) - base if len(wide) else 0
+    for dtype in _NARROW:
+        if span <= np.iinfo(dtype).max:
+            width = np.dtype(dtype).itemsize
+            packed = (wide - base).astype(dtype).astype(np.dtype(dtype).newbyteorder("<"))
+            return b"n%d" % width + base.to_bytes(8, "little", signed=True) + packed.tobytes()
+    return b"w" + wide.astype("<i8").tobytes()
+
+
+def _unpack(data: bytes, dtype: type) -> npt.NDArray[np.generic]:
+    kind = data[:1]
+    try:
+        if kind == b"r":
+            return np.frombuffer(data, "<u8", offset=1).astype(dtype)
+        if kind == b"w":
+            return np.frombuffer(data, "<i8", offset=1).astype(dtype)
+        if kind == b"n" and data[1:2] in (b"1", b"2", b"4"):
+            base = int.from_bytes(data[2:10], "little", signed=True)
+            narrow = np.frombuffer(data, f"<u{data[1:2].decode()}", offset=10)
+            return (narrow.astype(np.int64) + base).astype(dtype)
+    except ValueError as problem:
+        raise ValueError(f"partials record: a column is cut short ({problem})") from problem
+    raise ValueError(f"partials record: unknown column form {kind!r}")

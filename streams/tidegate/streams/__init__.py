@@ -1,0 +1,1 @@
+"""How it runs: Faust app, command line, replay, embedded broker. The only place with I/O."""
