@@ -1,0 +1,1 @@
+"""Tidegate's tests; shared parts (the real broker) are packages in here."""
