@@ -22,7 +22,7 @@ from typing import BinaryIO
 import zstandard
 
 from tidegate.streams.errors import UsageError
-from tidegate.streams.unpacked import ZSTD_MAGIC, Unpacked, ZstdFrames
+from tidegate.streams.unpacked import ZSTD_MAGIC, ByteSource, Unpacked, ZstdFrames
 
 __all__ = ["RECORD_BYTES_MAX", "STDIN", "Problem", "Recorded", "open_recording", "read_recording"]
 
@@ -80,7 +80,7 @@ def open_recording(path: str) -> BinaryIO:
         ) from problem
 
 
-def read_recording(raw: BinaryIO, file: str, *, on_problem: OnProblem) -> Iterator[Recorded]:
+def read_recording(raw: ByteSource, file: str, *, on_problem: OnProblem) -> Iterator[Recorded]:
     """Every request of one recording, in the order in which it was written. What can't be read goes
     to `on_problem`, and the rest is read on where its place is known. An empty file has no request.
     """

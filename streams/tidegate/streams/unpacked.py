@@ -6,11 +6,11 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import zstandard
 
-__all__ = ["ZSTD_MAGIC", "Unpacked", "ZstdFrames"]
+__all__ = ["ZSTD_MAGIC", "ByteSource", "Unpacked", "ZstdFrames"]
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -19,14 +19,18 @@ _PACKED_BYTES = 1 << 17
 """Taken from a zstd file at a time: packed OTLP grows 10- to 30-fold."""
 
 
-class _Source(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class ByteSource(Protocol):
+    """An open binary file, or anything with its `read`."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, b"" at the end."""
+        ...
 
 
 class _Raw(io.RawIOBase):
     """Gives BufferedReader a raw side for anything with `read` (stdin, test streams)."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
 
     def readable(self) -> bool:
@@ -43,12 +47,12 @@ class Unpacked:
     word: what lies behind it in a compressed file can't be found again.
     """
 
-    def __init__(self, raw: BinaryIO, on_damage: Callable[[int, Exception], None]) -> None:
+    def __init__(self, raw: ByteSource, on_damage: Callable[[int, Exception], None]) -> None:
         """`on_damage` gets the offset (unpacked) from which on nothing can be read, and why."""
         self._on_damage = on_damage
         buffered = io.BufferedReader(_Raw(raw), _CHUNK_BYTES)
         magic = buffered.peek(len(ZSTD_MAGIC))[: len(ZSTD_MAGIC)]
-        self._source: _Source = buffered
+        self._source: ByteSource = buffered
         if magic.startswith(_GZIP_MAGIC):
             self._source = gzip.GzipFile(fileobj=buffered)
         elif magic == ZSTD_MAGIC:
@@ -133,7 +137,7 @@ class ZstdFrames:
     zstandard's own reader this one raises where the last frame is cut short.
     """
 
-    def __init__(self, raw: _Source) -> None:
+    def __init__(self, raw: ByteSource) -> None:
         self._raw = raw
         self._packed = b""
         self._frame = zstandard.ZstdDecompressor().decompressobj()

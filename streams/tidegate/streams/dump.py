@@ -1,0 +1,152 @@
+"""`tidegate dump`: the internal log of a run as one file, to recompute or keep what was decided.
+
+A dump is a line of text, then zstd: a header and records, msgpack behind their length (big-endian
+u32). Only `tidegate replay --internal` reads it, and only of its own format number.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import zstandard
+
+from tidegate.streams.errors import Failure, UsageError
+from tidegate.streams.kafka_log import LogRecord, Span, log_spans, read_log
+from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
+from tidegate.streams.unpacked import Unpacked
+
+__all__ = ["DumpHeader", "add_parser", "read_dump", "write_dump"]
+
+DUMP_FORMAT = 1
+_MAGIC = b"tidegate dump %d\n"
+_RECORD_BYTES_MAX = 64 * 1024 * 1024
+_LENGTH_BYTES = 4
+
+_DESCRIPTION = """\
+Writes the internal log of a live run into one file: the partials (what was counted, and when)
+with offsets and append times, and the decisions that were published. `tidegate replay
+--internal FILE` recomputes the decisions from it, and --compare compares.
+
+Reads without a consumer group and changes nothing on the broker."""
+_EXAMPLES = """\
+examples:
+  tidegate dump --brokers localhost:9092 --out incident.dump
+  tidegate replay --internal incident.dump --compare"""
+
+
+class DumpHeader(msgspec.Struct, frozen=True, kw_only=True):
+    """What a dump holds."""
+
+    format: int = DUMP_FORMAT
+    partials: str
+    """Name of the partials topic."""
+    decisions: str
+    spans: list[Span]
+    """Of each partition the offsets that were there."""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_header_decoder = msgspec.msgpack.Decoder(DumpHeader)
+_record_decoder = msgspec.msgpack.Decoder(LogRecord)
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `tidegate dump`."""
+    parser = subparsers.add_parser(
+        "dump",
+        help="write the internal log of a live run into a file",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    add_kafka_options(parser)
+    parser.set_defaults(handler=_dump)
+
+
+def write_dump(out: BinaryIO, header: DumpHeader, records: Iterator[LogRecord]) -> int:
+    """Writes a dump and returns how many records it holds."""
+    count = 0
+    out.write(_MAGIC % DUMP_FORMAT)
+    with zstandard.ZstdCompressor(level=3).stream_writer(out, closefd=False) as packed:
+        _write(packed, header)
+        for record in records:
+            _write(packed, record)
+            count += 1
+    return count
+
+
+def read_dump(path: str) -> tuple[DumpHeader, Iterator[LogRecord]]:
+    """The header, and the records to iterate once. Raises UsageError for what is no dump, and Failure
+    in the middle of one that is damaged: a comparison must not pass on half of the data.
+    """
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - closed when the records are read
+    except OSError as problem:
+        raise UsageError(
+            f"{path}: can't be read ({problem.strerror}); expected a dump"
+        ) from problem
+    magic = file.readline(64)
+    if magic != _MAGIC % DUMP_FORMAT:
+        file.close()
+        raise UsageError(
+            f"{path}: is no dump of format {DUMP_FORMAT}; expected a file that `tidegate dump` wrote"
+        )
+
+    def on_damage(offset: int, problem: Exception) -> None:
+        raise Failure(f"{path}: damaged at offset {offset} ({problem}); make the dump anew")
+
+    stream = Unpacked(file, on_damage)
+    first = _read(stream, path)
+    if first is None:
+        raise Failure(f"{path}: has no header; make the dump anew")
+    header = _header_decoder.decode(first)
+
+    def records() -> Iterator[LogRecord]:
+        with file:
+            while (data := _read(stream, path)) is not None:
+                yield _record_decoder.decode(data)
+
+    return header, records()
+
+
+def dump_header(config: dict[str, str], partials: str, decisions: str) -> DumpHeader:
+    """What a dump of the log would hold now. Decisions' end is asked first: whatever was published
+    before then follows from partials that are in the dump too.
+    """
+    spans = log_spans(config, [decisions, partials])
+    return DumpHeader(partials=partials, decisions=decisions, spans=spans)
+
+
+def in_order(header: DumpHeader) -> Sequence[Span]:
+    """Spans as they are read: partials, then decisions."""
+    return sorted(header.spans, key=lambda span: span.topic != header.partials)
+
+
+def _dump(args: argparse.Namespace) -> int:
+    from tidegate.streams.replay import open_output
+
+    config, topics = kafka_config_of(args), topics_of(args)
+    header = dump_header(config, topics.partials, topics.decisions)
+    with open_output(args.out) as out:
+        count = write_dump(out, header, read_log(config, in_order(header)))
+    sys.stderr.write(f"{args.out}: {count:,} records\n")
+    return 0
+
+
+def _write(packed: zstandard.ZstdCompressionWriter, value: DumpHeader | LogRecord) -> None:
+    data = _encoder.encode(value)
+    packed.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+
+
+def _read(stream: Unpacked, path: str) -> bytes | None:
+    prefix = stream.take(_LENGTH_BYTES)
+    if not prefix:
+        return None
+    length = int.from_bytes(prefix, "big")
+    data = stream.take(length) if length <= _RECORD_BYTES_MAX else b""
+    if len(prefix) < _LENGTH_BYTES or len(data) < length:
+        raise Failure(f"{path}: ends inside a record; make the dump anew")
+    return data

@@ -1,0 +1,140 @@
+"""Reads topics from their beginning to where they end now, without a group: for dumps and comparisons."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from tidegate.streams.errors import Failure
+
+__all__ = ["LogRecord", "Span", "log_spans", "read_log"]
+
+_ANSWER_S = 15.0
+_SILENCE_S = 30.0
+_BATCH_RECORDS_MAX = 500
+
+
+class LogRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One record of a topic."""
+
+    topic: str
+    partition: int
+    offset: int
+    append_ms: int
+    """Its Kafka timestamp; of topics with LogAppendTime, when the broker appended it."""
+    key: bytes | None
+    value: bytes | None
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """What a partition holds: offsets from `low` up to but not including `end`."""
+
+    topic: str
+    partition: int
+    low: int
+    end: int
+
+
+def log_spans(config: Mapping[str, str], topics: Sequence[str]) -> list[Span]:
+    """What the topics hold now, one after the other in the order given: what a later topic holds is asked
+    later. Raises Failure where the broker doesn't answer or a topic is missing.
+    """
+    from confluent_kafka import KafkaException, TopicPartition
+
+    consumer = _consumer(config)
+    spans = []
+    try:
+        for topic in topics:
+            metadata = consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+            if metadata.error is not None or not metadata.partitions:
+                raise Failure(
+                    f"topic {topic}: {metadata.error or 'has no partitions'}; "
+                    "`tidegate topics check` tells more"
+                )
+            for partition in sorted(metadata.partitions):
+                low, end = consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout=_ANSWER_S
+                )
+                spans.append(Span(topic, partition, low, end))
+    except KafkaException as problem:
+        raise Failure(_unreachable(config, problem)) from problem
+    finally:
+        consumer.close()
+    return spans
+
+
+def read_log(config: Mapping[str, str], spans: Sequence[Span]) -> Iterator[LogRecord]:
+    """Every record of the spans; each partition's in the order of offsets, partitions mixed."""
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+    ends = {(span.topic, span.partition): span.end for span in spans if span.end > span.low}
+    if not ends:
+        return
+    consumer = _consumer(config)
+    try:
+        consumer.assign(
+            [TopicPartition(s.topic, s.partition, s.low) for s in spans if s.end > s.low]
+        )
+        silent_s = 0.0
+        while ends:
+            messages = consumer.consume(_BATCH_RECORDS_MAX, timeout=1.0)
+            silent_s = 0.0 if messages else silent_s + 1.0
+            if silent_s >= _SILENCE_S:
+                rest = ", ".join(f"{topic}[{partition}]" for topic, partition in sorted(ends))
+                raise Failure(
+                    f"{_brokers(config)}: nothing came for {_SILENCE_S:.0f} s from {rest}"
+                )
+            for message in messages:
+                place = (message.topic(), message.partition())
+                error = message.error()
+                if error is not None:
+                    # A compacted topic may have no record just before its end.
+                    if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                        ends.pop(place, None)
+                    elif not error.retriable() and error.fatal():
+                        raise Failure(_unreachable(config, error))
+                    continue
+                end = ends.get(place)
+                if end is None or message.offset() >= end:
+                    ends.pop(place, None)
+                    continue
+                yield LogRecord(
+                    place[0],
+                    place[1],
+                    message.offset(),
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value(),
+                )
+                if message.offset() + 1 >= end:
+                    ends.pop(place)
+    except KafkaException as problem:
+        raise Failure(_unreachable(config, problem)) from problem
+    finally:
+        consumer.close()
+
+
+def _consumer(config: Mapping[str, str]):  # type: ignore[no-untyped-def]  # confluent-kafka has no types
+    from confluent_kafka import Consumer
+
+    return Consumer(
+        {
+            **config,
+            # Never joined: librdkafka wants a name for it all the same.
+            "group.id": "tidegate-tools",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "log_level": 3,
+        }
+    )
+
+
+def _brokers(config: Mapping[str, str]) -> str:
+    return config.get("bootstrap.servers", "?")
+
+
+def _unreachable(config: Mapping[str, str], problem: object) -> str:
+    return (
+        f"{_brokers(config)}: {problem}; is the broker up, and do --brokers and --kafka-config "
+        "name it rightly?"
+    )
