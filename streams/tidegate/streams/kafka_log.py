@@ -1,12 +1,16 @@
-"""Reads topics from their beginning to where they end now, without a group: for dumps and comparisons."""
+"""Reads topics without a group: from their beginning to where they end now, or on and on."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from tidegate.streams.errors import Failure
 
-__all__ = ["LogRecord", "Span", "log_spans", "read_log"]
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, Message
+
+__all__ = ["LogRecord", "Span", "follow_log", "log_spans", "read_log"]
 
 _ANSWER_S = 15.0
 _SILENCE_S = 30.0
@@ -84,7 +88,7 @@ def read_log(config: Mapping[str, str], spans: Sequence[Span]) -> Iterator[LogRe
                     f"{_brokers(config)}: nothing came for {_SILENCE_S:.0f} s from {rest}"
                 )
             for message in messages:
-                place = (message.topic(), message.partition())
+                place = _place(message)
                 error = message.error()
                 if error is not None:
                     # A compacted topic may have no record just before its end.
@@ -94,18 +98,12 @@ def read_log(config: Mapping[str, str], spans: Sequence[Span]) -> Iterator[LogRe
                         raise Failure(_unreachable(config, error))
                     continue
                 end = ends.get(place)
-                if end is None or message.offset() >= end:
+                record = _record(message)
+                if end is None or record.offset >= end:
                     ends.pop(place, None)
                     continue
-                yield LogRecord(
-                    place[0],
-                    place[1],
-                    message.offset(),
-                    message.timestamp()[1],
-                    message.key(),
-                    message.value(),
-                )
-                if message.offset() + 1 >= end:
+                yield record
+                if record.offset + 1 >= end:
                     ends.pop(place)
     except KafkaException as problem:
         raise Failure(_unreachable(config, problem)) from problem
@@ -113,7 +111,43 @@ def read_log(config: Mapping[str, str], spans: Sequence[Span]) -> Iterator[LogRe
         consumer.close()
 
 
-def _consumer(config: Mapping[str, str]):  # type: ignore[no-untyped-def]  # confluent-kafka has no types
+def follow_log(
+    config: Mapping[str, str], spans: Sequence[Span], *, tick_s: float
+) -> Iterator[tuple[list[LogRecord], set[tuple[str, int]]]]:
+    """Records of the spans' partitions from `low` on, and on: at least every `tick_s` those that came,
+    and the partitions whose end was reached. A broker that goes away is waited for.
+    """
+    from confluent_kafka import KafkaError, TopicPartition
+
+    consumer = _consumer(config)
+    try:
+        consumer.assign([TopicPartition(s.topic, s.partition, s.low) for s in spans])
+        while True:
+            records, ended = [], set()
+            for message in consumer.consume(_BATCH_RECORDS_MAX, timeout=tick_s):
+                error = message.error()
+                if error is None:
+                    records.append(_record(message))
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+                    ended.add(_place(message))
+            yield records, ended
+    finally:
+        consumer.close()
+
+
+def _place(message: "Message") -> tuple[str, int]:
+    """Of a message that was consumed: the types allow None for messages that are still to be sent."""
+    return message.topic() or "", message.partition() or 0
+
+
+def _record(message: "Message") -> LogRecord:
+    topic, partition = _place(message)
+    append_ms = message.timestamp()[1]
+    offset = message.offset() or 0
+    return LogRecord(topic, partition, offset, append_ms, message.key(), message.value())
+
+
+def _consumer(config: Mapping[str, str]) -> "Consumer":
     from confluent_kafka import Consumer
 
     return Consumer(
