@@ -193,7 +193,8 @@ class KafkaCluster:
         bindings = [acl.binding() for acl in acls]
         if not self.security.has_users or not bindings:
             return
-        for done in self.admin().create_acls(bindings).values():
+        admin = self.admin()  # kept: a client that is collected takes its answers with it
+        for done in admin.create_acls(bindings).values():
             done.result(ADMIN_TIMEOUT_S)
 
     def tool(self, name: str, *arguments: str) -> str:

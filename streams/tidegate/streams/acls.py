@@ -1,0 +1,106 @@
+"""The least access each role needs on a secured cluster, as data: the docs, the command that prints
+it and the tests on a real broker all read this table.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from tidegate.schemas.topics import Topics
+
+__all__ = ["ROLES", "Access", "Role", "acl_commands", "role_access"]
+
+
+class Role(StrEnum):
+    """Who talks to Kafka."""
+
+    INGEST = "ingest"
+    """A worker with `--role ingest`."""
+    EVALUATE = "evaluate"
+    """A worker with `--role evaluate`."""
+    CLIENT = "client"
+    """A service with the thin client; `tidegate watch` too."""
+    EXPORTER = "exporter"
+    """What writes spans: KafkaSpanExporter, a Collector."""
+    TOOLS = "tools"
+    """An operator's `tidegate topics create|check` and `tidegate dump`."""
+
+
+ROLES: tuple[str, ...] = tuple(role.value for role in Role)
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """Operations allowed on one resource."""
+
+    operations: tuple[str, ...]
+    """Kafka's names; READ and WRITE include DESCRIBE."""
+    resource: str
+    """`topic`, `group` or `cluster`."""
+    name: str
+    why: str
+
+
+def role_access(role: Role, topics: Topics) -> tuple[Access, ...]:
+    """What this role must be allowed; nothing else is needed."""
+    if role is Role.INGEST:
+        return (
+            _topic(topics.otlp_spans, "consumes spans", "READ"),
+            _group(topics.ingest_group, "commits what it has delivered"),
+            _topic(topics.partials, "writes blocks and watermarks", "WRITE"),
+            _topic(topics.dlq, "keeps undecodable records", "WRITE"),
+        )
+    if role is Role.EVALUATE:
+        return (
+            _topic(topics.partials, "consumes blocks", "READ"),
+            _group(topics.evaluate_app_id, "commits behind its snapshots"),
+            _topic(topics.snapshots_changelog, "snapshots, read back at start", "READ", "WRITE"),
+            _topic(topics.decisions, "publishes decisions and leases", "WRITE"),
+            _topic(topics.health, "publishes scores", "WRITE"),
+            _topic(topics.dlq, "keeps undecodable records", "WRITE"),
+        )
+    if role is Role.CLIENT:
+        return (_topic(topics.decisions, "follows decisions; needs no group", "READ"),)
+    if role is Role.EXPORTER:
+        return (_topic(topics.otlp_spans, "writes spans", "WRITE"),)
+    ours = [spec for spec in topics.specs() if spec.is_ours]
+    spans = _topic(topics.otlp_spans, "make and check", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS")
+    return (
+        spans,
+        *(
+            _topic(
+                spec.name,
+                "make, check, mend, dump",
+                "READ",
+                "CREATE",
+                "DESCRIBE_CONFIGS",
+                "ALTER",
+                "ALTER_CONFIGS",
+            )
+            for spec in ours
+        ),
+    )
+
+
+def acl_commands(role: str, topics: Topics, principal: str) -> list[str]:
+    """kafka-acls.sh commands that allow it."""
+    commands = []
+    for access in role_access(Role(role), topics):
+        operations = " ".join(f"--operation {_shell(name)}" for name in access.operations)
+        commands.append(
+            f"kafka-acls.sh --add --allow-principal {principal} {operations} "
+            f"--{access.resource} {access.name}"
+        )
+    return commands
+
+
+def _shell(operation: str) -> str:
+    """DESCRIBE_CONFIGS is DescribeConfigs to Kafka's tools."""
+    return operation.title().replace("_", "")
+
+
+def _topic(name: str, why: str, *operations: str) -> Access:
+    return Access(operations=operations, resource="topic", name=name, why=why)
+
+
+def _group(name: str, why: str) -> Access:
+    return Access(operations=("READ",), resource="group", name=name, why=why)
