@@ -123,7 +123,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     backoff: Backoff | None = None
     evidence_age_ms: int
     """P90 of (Kafka time - span end) of the service: how old its spans are when they arrive."""
-    deploy: bool = False
 
     @property
     def severity(self) -> Level:

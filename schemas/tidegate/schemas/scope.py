@@ -18,8 +18,9 @@ __all__ = [
 NAME_CHARS_MAX = 200
 """Longer names are cut: one name must not fill a record (OTLP sets no limit)."""
 
-OTHER = "other"
-"""Where keys beyond a limit are counted. Never judged, never decided."""
+OTHER = "(other)"
+"""Where keys beyond a limit are counted. Never judged, never decided. No service that sends this name
+is judged either: the parentheses keep it apart from a real service `other`."""
 
 UNKNOWN_SERVICE = "unknown_service"
 OVERRIDE_ALL = "override:*"

@@ -1,0 +1,24 @@
+"""numba where it is installed; without it the same loops run as plain Python, slowly but equally."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["HAS_NUMBA", "kernel"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+try:
+    import numba
+
+    HAS_NUMBA = True
+except ImportError:
+    HAS_NUMBA = False
+
+
+def kernel(function: Function) -> Function:
+    """Compiles a loop over arrays: no Python objects, the GIL released, the machine code cached on disk.
+    No fastmath: sums must come out in the order that is written, on every CPU."""
+    if not HAS_NUMBA:
+        return function
+    compiled: Function = numba.njit(nogil=True, cache=True)(function)
+    return compiled

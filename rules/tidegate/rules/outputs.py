@@ -1,0 +1,39 @@
+"""What a partition's evaluator gives out for one record of its log."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tidegate.rules.standing import Snapshot
+from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
+from tidegate.schemas.health import Health
+from tidegate.schemas.scope import lease_key
+
+__all__ = ["Outputs"]
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Everything in the order of boundaries; at one boundary decisions by scope, tombstones, the lease."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    tombstones: list[tuple[int, str]] = field(default_factory=list)
+    """(boundary, scope) of keys that were dropped."""
+    leases: list[Lease] = field(default_factory=list)
+    health: list[Health] = field(default_factory=list)
+    snapshot: Snapshot | None = None
+    """The last one that became due."""
+    counters: Counter[str] = field(default_factory=Counter)
+    """Deltas by name: late, skewed, duplicate_blocks, overflow, ..."""
+    boundary: int | None = None
+    """The newest boundary that was stepped, now or before."""
+    watermark_ms: int | None = None
+
+    def records(self) -> list[tuple[bytes, bytes | None]]:
+        """(key, value) for the decisions topic, in publishing order; None is a tombstone. A lease comes
+        after the decisions of its boundary: who reads it has read them."""
+        rows: list[tuple[int, int, str, bytes | None]] = []
+        rows += [(d.boundary, 0, d.scope, encode_decision(d)) for d in self.decisions]
+        rows += [(boundary, 1, scope, None) for boundary, scope in self.tombstones]
+        rows += [(x.boundary, 2, lease_key(x.partition), encode_lease(x)) for x in self.leases]
+        rows.sort(key=lambda row: row[:3])
+        return [(scope.encode(), value) for _, _, scope, value in rows]
