@@ -57,12 +57,17 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Both distributions, the otel extra and the dev group; hashes and no download addresses.
+# Both distributions, the otel extra and the dev group; hashes and no download addresses. The
+# second file is what the container image installs: the same versions, without the dev group.
+COMPILE = "$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links --no-annotate \
+	--no-emit-package tidegate-client --no-emit-package tidegate
+
 lock: | $(filter .uv/bin/uv,$(UV))
-	"$(UV)" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
-		--no-emit-index-url --no-emit-find-links --no-annotate --upgrade \
-		--no-emit-package tidegate-client --no-emit-package tidegate \
-		pyproject.toml schemas/pyproject.toml --all-extras --group dev --output-file requirements-lock.txt
+	$(COMPILE) --upgrade pyproject.toml schemas/pyproject.toml --all-extras --group dev \
+		--output-file requirements-lock.txt
+	$(COMPILE) --constraint requirements-lock.txt pyproject.toml \
+		--output-file docs/compose/requirements-runtime.txt
 	@$(MAKE) setup
 
 clean:
