@@ -5,6 +5,7 @@
 # Any Python from 3.11 on makes the private uv; the same one makes .venv.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
+NEEDS_PYTHON = "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "tidegate: $(or $(PYTHON),python3) is not Python 3.11 or newer; install one (or run: make PYTHON=/path/to/python3.11)" >&2; exit 2; }
 UV ?= $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 STAMP := .venv/.tidegate-setup
@@ -22,13 +23,13 @@ help:
 setup: $(STAMP)
 
 .uv/bin/uv:
-	@test -n "$(PYTHON)" || { echo "tidegate: no Python 3.11 or newer found; install one (or run: make PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	@$(NEEDS_PYTHON)
 	@echo "uv is not installed: putting it into .uv"
 	@"$(PYTHON)" -m venv .uv || { echo "tidegate: $(PYTHON) can't make a virtual environment; install its venv module (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
 
 $(STAMP): requirements-lock.txt pyproject.toml schemas/pyproject.toml | $(filter .uv/bin/uv,$(UV))
-	@test -n "$(PYTHON)" || { echo "tidegate: no Python 3.11 or newer found; install one (or run: make PYTHON=/path/to/python3.11)" >&2; exit 2; }
+	@$(NEEDS_PYTHON)
 	@test -x $(BIN)/python && $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| "$(UV)" venv --quiet --allow-existing --python "$$(command -v $(PYTHON))" .venv
 	@"$(UV)" pip sync --quiet --python $(BIN)/python --require-hashes requirements-lock.txt
