@@ -7,6 +7,7 @@
 Without Java 17+ or Maven these tests are skipped with the reason; with CI=true that is a failure.
 """
 
+import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ import pytest
 
 from tests.kafka import Acl, KafkaCluster, KafkaMissingError, Security
 from tests.kafka.cluster import is_ci
+from tests.kafka.jars import install
 
 
 class KafkaFactory(Protocol):
@@ -50,6 +52,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = getattr(item, "fixturenames", ())
         if {"kafka_cluster", "kafka_factory", "secured_cluster"} & set(names):
             item.add_marker(pytest.mark.kafka)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetches Kafka's jars before the first test: its time-out is not meant for a download."""
+    if any(item.get_closest_marker("kafka") for item in getattr(session, "items", ())):
+        with contextlib.suppress(KafkaMissingError):  # the fixtures say so, each by its own rule
+            install()
 
 
 @pytest.fixture(scope="session")
