@@ -20,8 +20,15 @@ from tidegate.streams.errors import Failure, UsageError
 
 __all__ = ["COMMAND_MODULES", "build_parser", "main"]
 
-COMMAND_MODULES: tuple[str, ...] = ("demo", "topics_admin", "run", "watch", "replay", "dump")
-"""Modules of `tidegate.streams`, in the order in which `--help` lists their commands."""
+COMMAND_MODULES = {
+    "demo": "demo",
+    "topics": "topics_admin",
+    "run": "run",
+    "watch": "watch",
+    "replay": "replay",
+    "dump": "dump",
+}
+"""Command to module of `tidegate.streams`, in the order in which `--help` lists them."""
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -86,22 +93,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line. Loads every command module, but nothing heavy."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or just one command of it. Loads the modules, but nothing heavy."""
     parser = _Parser(prog="tidegate", description=_DESCRIPTION, epilog=_EXAMPLES)
     parser.add_argument("--version", action="version", version=f"tidegate {_version()}")
     _add_debug(parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for name in COMMAND_MODULES:
-        importlib.import_module(f"tidegate.streams.{name}").add_parser(subparsers)
-    for command in _subcommands(parser).values():
-        _add_debug_below(command)
+    for name in COMMAND_MODULES if command is None else [command]:
+        module = importlib.import_module(f"tidegate.streams.{COMMAND_MODULES[name]}")
+        module.add_parser(subparsers)
+    for subparser in _subcommands(parser).values():
+        _add_debug_below(subparser)
     return parser
 
 
 def _run(arguments: list[str]) -> int:
-    parser = build_parser()
-    _check_command(parser, arguments)
+    command = next((text for text in arguments if not text.startswith("-")), None)
+    if command is not None and command not in COMMAND_MODULES:
+        near = difflib.get_close_matches(command, COMMAND_MODULES, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(COMMAND_MODULES)}"
+        raise UsageError(f"unknown command {command!r}; {hint}")
+    parser = build_parser(command)
     args, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise UsageError(_unknown_text(parser, args.command, unknown))
@@ -118,17 +130,6 @@ def _fail(problem: BaseException, status: int, *, is_debug: bool, text: str | No
         traceback.print_exception(problem)
     print(f"tidegate: {text or problem}", file=sys.stderr)
     return status
-
-
-def _check_command(parser: argparse.ArgumentParser, arguments: list[str]) -> None:
-    """Names the nearest command where argparse would only list them all."""
-    command = next((text for text in arguments if not text.startswith("-")), None)
-    commands = _subcommands(parser)
-    if command is None or command in commands:
-        return
-    near = difflib.get_close_matches(command, commands, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(commands)}"
-    raise UsageError(f"unknown command {command!r}; {hint}")
 
 
 def _unknown_text(parser: argparse.ArgumentParser, command: str | None, unknown: list[str]) -> str:

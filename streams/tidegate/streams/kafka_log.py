@@ -1,5 +1,6 @@
 """Reads topics without a group: from their beginning to where they end now, or on and on."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -8,11 +9,11 @@ import msgspec
 from tidegate.streams.errors import Failure
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer, KafkaError, Message
 
 __all__ = ["LogRecord", "Span", "follow_log", "log_spans", "read_log"]
 
-_ANSWER_S = 15.0
+_ANSWER_S = 10.0
 _SILENCE_S = 30.0
 _BATCH_RECORDS_MAX = 500
 
@@ -44,9 +45,11 @@ def log_spans(config: Mapping[str, str], topics: Sequence[str]) -> list[Span]:
     """
     from confluent_kafka import KafkaException, TopicPartition
 
-    consumer = _consumer(config)
+    errors: list[str] = []
+    consumer = _consumer(config, errors)
     spans = []
     try:
+        _wait_for_answer(consumer, config, errors)
         for topic in topics:
             metadata = consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
             if metadata.error is not None or not metadata.partitions:
@@ -95,7 +98,7 @@ def read_log(config: Mapping[str, str], spans: Sequence[Span]) -> Iterator[LogRe
                     if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
                         ends.pop(place, None)
                     elif not error.retriable() and error.fatal():
-                        raise Failure(_unreachable(config, error))
+                        raise Failure(_unreachable(config, error.str()))
                     continue
                 end = ends.get(place)
                 record = _record(message)
@@ -147,8 +150,13 @@ def _record(message: "Message") -> LogRecord:
     return LogRecord(topic, partition, offset, append_ms, message.key(), message.value())
 
 
-def _consumer(config: Mapping[str, str]) -> "Consumer":
+def _consumer(config: Mapping[str, str], errors: list[str] | None = None) -> "Consumer":
+    """Its errors go to `errors`, not to stderr: librdkafka would write a line for every attempt."""
     from confluent_kafka import Consumer
+
+    def on_error(error: "KafkaError") -> None:
+        if errors is not None:
+            errors.append(error.str())
 
     return Consumer(
         {
@@ -158,9 +166,27 @@ def _consumer(config: Mapping[str, str]) -> "Consumer":
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "enable.partition.eof": True,
-            "log_level": 3,
+            "log_level": 0,
+            "error_cb": on_error,
         }
     )
+
+
+def _wait_for_answer(
+    consumer: "Consumer", config: Mapping[str, str], errors: Sequence[str]
+) -> None:
+    from confluent_kafka import KafkaException
+
+    until_s = time.monotonic() + _ANSWER_S
+    while True:
+        try:
+            consumer.list_topics(timeout=1.0)
+        except KafkaException as problem:
+            consumer.poll(0)
+            if time.monotonic() > until_s:
+                raise Failure(_unreachable(config, errors[0] if errors else problem)) from problem
+        else:
+            return
 
 
 def _brokers(config: Mapping[str, str]) -> str:
@@ -168,7 +194,8 @@ def _brokers(config: Mapping[str, str]) -> str:
 
 
 def _unreachable(config: Mapping[str, str], problem: object) -> str:
+    reason = problem.args[0].str() if isinstance(problem, Exception) else problem
     return (
-        f"{_brokers(config)}: {problem}; is the broker up, and do --brokers and --kafka-config "
-        "name it rightly?"
+        f"{_brokers(config)}: no Kafka broker answered ({reason}); check --brokers and, on a secured "
+        "cluster, --kafka-config"
     )

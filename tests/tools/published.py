@@ -1,0 +1,86 @@
+"""Decisions, leases and health records as workers publish them, for tests of what reads them."""
+
+import numpy as np
+
+from tidegate.schemas.cells import WEIGHT_ONE
+from tidegate.schemas.decision import Actions, Decision, LevelName, Signals
+from tidegate.schemas.health import Health, HealthRecord, decode_health, encode_health
+from tidegate.schemas.level import level_named
+from tidegate.schemas.outcome import Outcome
+
+T_MS = 1_700_000_000_000
+B = T_MS // 500
+
+
+def decision(
+    scope: str,
+    level: LevelName,
+    *,
+    boundary: int = B,
+    score: float = 0.5,
+    partition: int = 0,
+    mode: str = "enforce",
+) -> Decision:
+    """A plausible one."""
+    end_ms = boundary * 500
+    return Decision(
+        scope=scope,
+        level=level,
+        score=score,
+        mode="enforce" if mode == "enforce" else "observe",
+        actions=Actions(admit_ratio=0.0 if level == "open" else 1.0, retry_ratio_max=0.1),
+        reason=f"score {score}: because of a test",
+        signals=Signals(
+            requests=100,
+            window_s=5.0,
+            error_ratio=0.25,
+            own_error_ratio=0.25,
+            p50_ms=10.0,
+            p95_ms=40.0,
+            self_p95_ms=None,
+            target_ms=100.0,
+            qps=20.0,
+            shed=0,
+            evidence="sharp",
+            evidence_since_ms=end_ms,
+        ),
+        window_start_ms=end_ms - 30_000,
+        window_end_ms=end_ms,
+        since_ms=end_ms,
+        boundary=boundary,
+        partition=partition,
+        policy="test@1",
+        evidence_age_ms=700,
+    )
+
+
+def health(
+    *,
+    boundary: int = B,
+    partition: int = 0,
+    keys: list[tuple[str, str]],
+    level: str = "closed",
+    score: int = 900,
+    ok: int = 0,
+    failed: int = 0,
+) -> HealthRecord:
+    """One boundary in which every key merged `ok` and `failed` requests."""
+    n = len(keys)
+    key = np.repeat(np.arange(n, dtype=np.uint32), 2)
+    record = Health(
+        partition=partition,
+        boundary=boundary,
+        policy="test@1",
+        keys=keys,
+        score=np.full(n, score, np.int32),
+        level=np.full(n, level_named(level), np.uint8),
+        p95_us=np.full(n, 80_000, np.int64),
+        key=key,
+        age=np.zeros(2 * n, np.uint16),
+        code=np.tile(np.array([Outcome.OK, Outcome.SERVER_ERROR], np.uint16), n),
+        bin=np.full(2 * n, 300, np.uint16),
+        count=np.tile(np.array([ok, failed], np.int32), n),
+        weight=np.full(2 * n, WEIGHT_ONE, np.int32),
+    )
+    (data,) = encode_health(record)
+    return decode_health(data)
