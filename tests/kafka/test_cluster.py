@@ -107,3 +107,17 @@ def test_a_missing_java_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch
         KafkaMissingError, match=r"`java` is not on the PATH; install a Java runtime"
     ):
         jars.check_java.__wrapped__()
+
+
+def test_of_three_brokers_one_may_die_and_producers_can_be_throttled(
+    kafka_factory: KafkaFactory,
+) -> None:
+    cluster = kafka_factory(brokers_count=3)
+    cluster.create_topic("t")
+    cluster.throttle_producers(1_000_000)
+    assert send(cluster, "t", timeout_s=10)
+    cluster.throttle_producers(None)
+    cluster.kill(2)
+    assert send(cluster, "t", timeout_s=20)
+    cluster.start(2)
+    assert send(cluster, "t", timeout_s=20)
