@@ -32,7 +32,7 @@ REQUESTS_PER_S = 45.0
 ROUTES = {"/product": 0.35, "/cart": 0.25, "/checkout": 0.40}
 TRAFFIC_WINDOW_S = 5.0
 _SEED = 7
-_OK, _UNAVAILABLE, _TIMEOUT = 200, 503, 504
+_OK, _FALLBACK, _UNAVAILABLE = 200, 203, 503
 _SERVER_ERRORS = 500
 
 Headers = dict[str, str]
@@ -76,7 +76,7 @@ class Traffic:
     _events: deque[tuple[float, str, str]] = field(default_factory=deque)
 
     def add(self, now_s: float, edge: str, what: str) -> None:
-        """`what` is passed, shed or failed."""
+        """`what` is passed, failed, shed or cut."""
         self._events.append((now_s, edge, what))
 
     def counts(self, now_s: float) -> dict[str, Counter[str]]:
@@ -118,18 +118,20 @@ class Shop:
             provider.shutdown()
 
     async def _web(self, route: str) -> None:
+        """A call that fails fails the page; one that the thin client turns away or cuts is answered by
+        a fallback (yesterday's stock, pay later), and the page is fine.
+        """
         with self._serve("web", f"GET {route}", {}) as span:
             await self._work(4)
             statuses = [await self._call("web", "cart", "/items", self._cart)]
             if route != "/cart":
                 statuses.append(await self._call("web", "inventory", "/stock", self._inventory))
-            if route == "/checkout" and await self._pay():
-                await self._order()
-            _answer(span, _UNAVAILABLE if max(statuses) >= _SERVER_ERRORS else _OK)
-
-    async def _pay(self) -> bool:
-        """Where payments are out, the customer pays later (the fallback), which is still a sale."""
-        return await self._call("web", "payments", "/charge", self._payments) < _SERVER_ERRORS
+            if route == "/checkout":
+                paid = await self._call("web", "payments", "/charge", self._payments)
+                statuses.append(paid)
+                if paid == _OK:
+                    await self._order()
+            _answer(span, _UNAVAILABLE if _UNAVAILABLE in statuses else _OK)
 
     async def _cart(self, headers: Headers) -> int:
         with self._serve("cart", "GET /items", headers) as span:
@@ -185,7 +187,7 @@ class Shop:
     async def _call(
         self, caller: str, target: str, path: str, callee: Callable[[Headers], Awaitable[int]]
     ) -> int:
-        """An HTTP call with the thin client asked first: its status, 503 where it was turned away."""
+        """An HTTP call with the thin client asked first: its status, or _FALLBACK."""
         attributes = {"http.request.method": "POST", "server.address": target, "url.path": path}
         edge = f"{caller}->{target}"
         now_s = asyncio.get_running_loop().time()
@@ -198,7 +200,7 @@ class Shop:
                 span.set_attribute("tidegate.effect", verdict.effect)
             if not verdict.passes:
                 self.traffic.add(now_s, edge, "shed")
-                return _UNAVAILABLE
+                return _FALLBACK
             headers = Headers()
             propagate.inject(headers)
             deadline_ms = verdict.deadline_ms
@@ -208,7 +210,8 @@ class Shop:
                 )
             except TimeoutError:
                 span.set_attribute("tidegate.effect", "cut")
-                status = _TIMEOUT
+                self.traffic.add(now_s, edge, "cut")
+                return _FALLBACK
             self.traffic.add(now_s, edge, "failed" if status >= _SERVER_ERRORS else "passed")
             self._gate.done(caller, target, is_ok=status < _SERVER_ERRORS)
             return _answer(span, status)
