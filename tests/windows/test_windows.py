@@ -34,7 +34,9 @@ def cells(draw: st.DrawFn) -> list[Cell]:
     rows = []
     for _ in range(draw(st.integers(1, 60))):
         bucket = START + draw(st.integers(0, 150))
-        arrives = max(START, bucket + draw(st.sampled_from([-3, 0, 0, 0, 1, 9, 11, 30, 59, 61, 90])))
+        arrives = max(
+            START, bucket + draw(st.sampled_from([-3, 0, 0, 0, 1, 9, 11, 30, 59, 61, 90]))
+        )
         effect = draw(st.sampled_from([0, 0, 0, 0, 1, 2, 3, 4]))
         code = draw(st.sampled_from([int(o) for o in Outcome])) | effect << EFFECT_SHIFT
         if not effect and draw(st.booleans()):
@@ -117,7 +119,11 @@ def test_running_sums_equal_a_recomputation_at_every_boundary(rows: list[Cell]) 
     in_order = np.arange(SLOTS)
     windows.advance(START)
     for boundary in range(START + 1, START + 240):
-        due = [r for r in rows if r.arrives == boundary or (boundary == START + 1 and r.arrives <= START)]
+        due = [
+            r
+            for r in rows
+            if r.arrives == boundary or (boundary == START + 1 and r.arrives <= START)
+        ]
         if due:
             pending.add(arrived(due), offset=boundary)
         taken, _ = pending.take(boundary)

@@ -127,7 +127,11 @@ def _blocks(
         part = np.zeros(len(block), np.int32)
         parts = np.repeat(repeats, repeats).astype(np.int32)
         first = np.concatenate(([0], np.cumsum(repeats)))
-        whole, cells_count, exemplars_count = cells_count, cells_count[block], exemplars_count[block]
+        whole, cells_count, exemplars_count = (
+            cells_count,
+            cells_count[block],
+            exemplars_count[block],
+        )
         for i, cuts in counts:
             into = slice(int(first[i]), int(first[i + 1]))
             part[into] = np.arange(len(cuts) - 1)

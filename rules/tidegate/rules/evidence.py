@@ -125,9 +125,7 @@ def settle(
         (evidence.mild_sum, evidence.on_mild, s.mild_end_share, ln_exact(_MILD_EXTRA)),
     ):
         faded = total[slots] < s.end_factor * (seen.threshold + extra)
-        refuted = enough & (
-            judged_bad <= few_bad_max(judged_requests, share, s.end_probability)
-        )
+        refuted = enough & (judged_bad <= few_bad_max(judged_requests, share, s.end_probability))
         ends = on[slots] & (faded | refuted)
         total[slots[ends]] = 0.0
         on[slots[ends]] = False

@@ -100,9 +100,7 @@ def judged_window(
     has_fast = effective(fast) >= REQUESTS_MIN
     has_window = effective(window) >= REQUESTS_MIN
     which = np.where(has_fast, FAST, np.where(has_window, WINDOW, LONG)).astype(np.int8)
-    counts = np.where(
-        has_fast[:, None], fast, np.where(has_window[:, None], window, long)
-    )
+    counts = np.where(has_fast[:, None], fast, np.where(has_window[:, None], window, long))
     judged = JudgedWindow(
         slots=slots,
         which=which,

@@ -123,5 +123,3 @@ class Keys:
         self.service_slot = np.concatenate((self.service_slot, np.full(old, -1, np.int64)))
         self._service_keys = np.concatenate((self._service_keys, np.zeros(old, np.int64)))
         self._free = list(range(self.capacity - 1, old - 1, -1))
-
-

@@ -28,6 +28,16 @@ class Outputs:
     """The newest boundary that was stepped, now or before."""
     watermark_ms: int | None = None
 
+    def add(self, other: "Outputs") -> None:
+        """Takes over what came out later."""
+        self.decisions += other.decisions
+        self.tombstones += other.tombstones
+        self.leases += other.leases
+        self.health += other.health
+        self.snapshot = other.snapshot or self.snapshot
+        self.counters.update(other.counters)
+        self.boundary, self.watermark_ms = other.boundary, other.watermark_ms
+
     def records(self) -> list[tuple[bytes, bytes | None]]:
         """(key, value) for the decisions topic, in publishing order; None is a tombstone. A lease comes
         after the decisions of its boundary: who reads it has read them."""

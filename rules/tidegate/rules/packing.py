@@ -187,7 +187,9 @@ class Packer:
             partitions_count=self.partitions_count,
         )
         if len(value) >= RECORD_BYTES_MAX:
-            raise ValueError(f"a partials record of {len(value)} bytes; the limit is {RECORD_BYTES_MAX}")
+            raise ValueError(
+                f"a partials record of {len(value)} bytes; the limit is {RECORD_BYTES_MAX}"
+            )
         return PackedRecord(partition, value)
 
 
@@ -307,4 +309,3 @@ def _column_width(column: npt.NDArray[np.generic]) -> int:
         return 8
     span = int(column.max()) - int(column.min())
     return next((width for width in (1, 2, 4) if span < 1 << (8 * width)), 8)
-

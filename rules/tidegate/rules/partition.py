@@ -4,29 +4,31 @@ Vectorised over keys; a Python loop runs only over keys whose decision is publis
 on the order in which cells arrived.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules import baseline, evidence, level, services
+from tidegate.rules import baseline, evidence, level_step, services
 from tidegate.rules import window_kernel as kernel
 from tidegate.rules.baseline import TICK_BOUNDARIES, Baselines
 from tidegate.rules.evidence import Evidence, Increments
 from tidegate.rules.exemplars import Exemplars
 from tidegate.rules.judge import JudgedWindow, effective, judged_window, offered_qps, weighted_ratio
 from tidegate.rules.keys import Keys
-from tidegate.rules.level import LevelChanges, LevelInputs, LevelState
+from tidegate.rules.level_step import LevelChanges, LevelInputs, LevelState
 from tidegate.rules.pending import Arrived, Pending, merge
-from tidegate.rules.policy import Policy
-from tidegate.rules.score import PROFILES, Judged, score
+from tidegate.rules.policy import PROFILE_NAMES, Policy
+from tidegate.rules.score import Judged, score, score_level
 from tidegate.rules.services import Services
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.window import Merged, Windows
 from tidegate.schemas.bins import BIN_VALUE_NS, bin_of_ns
-from tidegate.schemas.cells import BUCKET_MS
+from tidegate.schemas.cells import BUCKET_MS, EFFECT_SHIFT
 from tidegate.schemas.level import Level
+from tidegate.schemas.outcome import Effect
 from tidegate.schemas.scope import OTHER
 
 __all__ = ["KeyState", "Partition", "Stepped"]
@@ -63,6 +65,10 @@ class Stepped:
     """By live key."""
     dropped: list[str]
     """Scopes that ended here."""
+    is_dropped: npt.NDArray[np.bool_]
+    """By live key; its slot is free already."""
+    shed_count: int
+    """Requests that clients turned away, merged at this boundary."""
 
 
 class Partition:
@@ -78,7 +84,7 @@ class Partition:
         self.windows = Windows(capacity)
         self.evidence = Evidence(capacity)
         self.baselines = Baselines(capacity)
-        self.levels = LevelState.empty(capacity)
+        self.levels = LevelState(capacity)
         self.key_state = KeyState(capacity)
         self.services = Services(capacity)
         self.exemplars = Exemplars()
@@ -124,7 +130,7 @@ class Partition:
         self._settle_new(slot, service, target)
         return slot
 
-    def key_columns(self) -> tuple[StateColumns | LevelState, ...]:
+    def key_columns(self) -> tuple[StateColumns, ...]:
         """All state with one row per key that outlives the window."""
         return (self.evidence, self.baselines, self.levels, self.key_state)
 
@@ -179,12 +185,12 @@ class Partition:
         judged = self._score(live, found, qps, target_bin)
         changes = self._decide(live, found, qps, judged, boundary)
         self._learn(merged, live, found, boundary)
-        dropped = self._drop_idle(live, boundary)
-        return Stepped(live, merged, touched, qps, changes, dropped)
+        is_shed = np.isin((merged.code >> EFFECT_SHIFT) & 7, _SHED_EFFECTS)
+        shed_count = int(merged.count[is_shed].sum())
+        dropped, is_dropped = self._drop_idle(live, boundary)
+        return Stepped(live, merged, touched, qps, changes, dropped, is_dropped, shed_count)
 
-    def _increments(
-        self, merged: Merged, boundary: int, live: Ints, target_bin: Ints
-    ) -> Floats:
+    def _increments(self, merged: Merged, boundary: int, live: Ints, target_bin: Ints) -> Floats:
         place = np.full(self.keys.capacity, len(live), np.int64)  # a last row for `other`
         place[live] = np.arange(len(live))
         out = np.zeros((len(live) + 1, 10), np.float64)
@@ -199,7 +205,7 @@ class Partition:
             self.settings,
             self.policy.columns.is_failed,
             target_bin,
-            self.levels.since_boundary,
+            self.levels.counts_from,
             out,
         )
         return out[:-1]
@@ -254,12 +260,11 @@ class Partition:
         zeros, none = np.zeros(len(slots)), np.full(len(slots), -1, np.int64)
         table = Judged(
             error_ratio=zeros.copy(),
-            requests=zeros.copy(),
-            p95_bin=none.astype(np.int32),
-            target_bin=target_bin[slots].astype(np.int32),
+            p95_bin=none.copy(),
+            target_bin=target_bin[slots],
             qps=qps[has],
-            on_sharp=on_sharp,
-            on_mild=on_mild,
+            expected_qps=columns.expected_qps[settings],
+            is_on_evidence=on_sharp | on_mild,
             window_error_ratio=zeros.copy(),
             window_requests=zeros.copy(),
             window_p95_us=none.copy(),
@@ -270,7 +275,6 @@ class Partition:
             judged = self._judge(chosen, target_bin)
             window = self.windows.window[chosen]
             table.error_ratio[index] = judged.error_ratio
-            table.requests[index] = judged.requests
             table.p95_bin[index] = judged.p95_bin
             table.window_error_ratio[index] = weighted_ratio(
                 window, columns.outcome_weights[self.settings[chosen]]
@@ -280,7 +284,7 @@ class Partition:
                 chosen, 950, which=kernel.WINDOW, failed_too=True
             )
             table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
-        new = score(table, columns, settings)
+        new = score(table, columns.profile[settings], self.policy.profiles)
         self.key_state.score[slots] = np.where(new >= 0, new, self.key_state.score[slots])
         return judged
 
@@ -299,38 +303,40 @@ class Partition:
                 judged.p90_bin >= 0, BIN_VALUE_NS[judged.p90_bin] // 1_000_000, -1
             )
             is_slow[judged.slots] = judged.slow > judged.error_ratio * judged.requests
-        window_requests = self.windows.window[live, : kernel.OUTCOMES].sum(axis=1)
+        scores = self.key_state.score[live]
         mild_only = self.evidence.on_mild[live] & ~self.evidence.on_sharp[live]
+        guarded = self.policy.columns.profile[self.settings[live]] == _GUARDED
+        wanted = score_level(scores, self.policy.profiles.bands)
+        limit = np.where(mild_only & guarded, int(Level.DEGRADED_1), int(Level.LOCKED))
+        wanted = np.minimum(wanted, limit)
+        wanted = np.where(scores < 0, self.levels.level[live], wanted).astype(np.uint8)
         service_slots = self.keys.service_slot[live]
-        ages = services.age_ms(self.services, service_slots)
-        changes = level.step(
+        changes = level_step.step(
             self.levels,
             live,
             LevelInputs(
-                score=self.key_state.score[live],
-                worst_allowed=np.where(mild_only, int(Level.DEGRADED_1), int(Level.LOCKED)).astype(
-                    np.uint8
-                ),
-                merged_requests=found[:, 0].astype(np.int64),
-                merged_bad=found[:, 1].astype(np.int64),
-                after_requests=found[:, 5].astype(np.int64),
-                after_bad=found[:, 6].astype(np.int64),
-                after_probes=found[:, 7].astype(np.int64),
-                after_probes_bad=found[:, 8].astype(np.int64),
+                wanted=wanted,
+                score=scores,
+                requests=found[:, 0].astype(np.int64),
+                bad=found[:, 1].astype(np.int64),
+                after_requests=(found[:, 5] + found[:, 7]).astype(np.int64),
+                after_bad=(found[:, 6] + found[:, 8]).astype(np.int64),
+                fast_requests=self.windows.fast[live, : kernel.OUTCOMES].sum(axis=1),
                 qps=qps,
-                window_requests=window_requests,
-                evidence_age_boundaries=ages // BUCKET_MS,
+                idle_boundaries=boundary - self.key_state.seen_boundary[live],
+                age_boundaries=services.age_ms(self.services, service_slots) // BUCKET_MS,
                 p90_ms=p90_ms[live],
                 target_ms=self.target_ms(live),
-                slow_caused=is_slow[live],
-                idle_boundaries=boundary - self.key_state.seen_boundary[live],
-                jitter=self.keys.hash[live],
+                is_slow_caused=is_slow[live],
+                jitter=self.keys.hash[live].astype(np.int64),
             ),
             self.policy.columns,
             self.settings[live],
             boundary,
         )
-        self.evidence.clear(live[changes.reset_evidence])
+        self.evidence.clear(live[changes.resets_evidence])
+        recovered = live[changes.resets_evidence & guarded]
+        self.key_state.score[recovered] = 1000  # nothing is on evidence any more
         return changes
 
     def _learn(self, merged: Merged, live: Ints, found: Floats, boundary: int) -> None:
@@ -358,13 +364,21 @@ class Partition:
         if boundary % TICK_BOUNDARIES == 0:
             self.services.lags -= self.services.lags >> 1
 
-    def _drop_idle(self, live: Ints, boundary: int) -> list[str]:
+    def callers_of(self, slots: Ints) -> Ints:
+        """Among how many callers probes are shared: one for an edge; for a service the edges to a target
+        of its name, at least one (callers of other partitions aren't known here)."""
+        by_target = Counter(target for _, target in self.keys.by_key if target)
+        names = (self.keys.names[slot] or ("", "") for slot in slots.tolist())
+        return np.array([1 if target else max(1, by_target[s]) for s, target in names], np.int64)
+
+    def _drop_idle(self, live: Ints, boundary: int) -> tuple[list[str], npt.NDArray[np.bool_]]:
         """Keys that are closed and were not seen for `key_ttl_s` end."""
         ttl = self.policy.columns.key_ttl_boundaries[self.settings[live]]
         idle = boundary - self.key_state.seen_boundary[live] > ttl
-        ends = live[idle & (self.levels.level[live] == int(Level.CLOSED))]
+        is_dropped = idle & (self.levels.level[live] == int(Level.CLOSED))
+        ends = live[is_dropped]
         if not len(ends):
-            return []
+            return [], is_dropped
         scopes = [self.keys.scopes[slot] for slot in ends.tolist()]
         self.windows.reset(ends)
         self.exemplars.forget(ends)
@@ -374,9 +388,10 @@ class Partition:
             gone = self.keys.remove(slot)
             if gone >= 0:
                 self.services.reset(np.array([gone]))
-        return scopes
+        return scopes, is_dropped
 
 
+_SHED_EFFECTS = (int(Effect.SHED), int(Effect.FALLBACK))
 _EMPTY = np.empty(0, np.int64)
 _NOTHING = Merged(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY)
-_GUARDED = next(i for i, profile in enumerate(PROFILES) if profile.__name__ == "guarded")
+_GUARDED = PROFILE_NAMES.index("guarded")

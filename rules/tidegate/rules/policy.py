@@ -155,7 +155,9 @@ def load_policy(text: str, *, where: str) -> Policy:
     if base not in PACKS:
         near = get_close_matches(str(base), PACKS, 1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
-        raise PolicyError(f"{where}: extends: {base!r} is no pack; give one of {', '.join(PACKS)}{hint}")
+        raise PolicyError(
+            f"{where}: extends: {base!r} is no pack; give one of {', '.join(PACKS)}{hint}"
+        )
     merged = _over(_pack(base), raw)
     rules = merged.get("services") or []
     if isinstance(rules, list):
@@ -238,8 +240,20 @@ def _told(problem: str, merged: dict[str, Any]) -> str:
     if "unknown field" not in problem:
         return problem
     name = problem.split("`")[1]
-    known = {f for t in (PolicyFile, Settings, LevelSettings, Timing, Limits, EvidenceSettings,
-                         BaselineSettings, OutcomeWeights) for f in t.__struct_fields__}
+    known = {
+        f
+        for t in (
+            PolicyFile,
+            Settings,
+            LevelSettings,
+            Timing,
+            Limits,
+            EvidenceSettings,
+            BaselineSettings,
+            OutcomeWeights,
+        )
+        for f in t.__struct_fields__
+    }
     near = get_close_matches(name, sorted(known), 1)
     return problem + (f"; did you mean `{near[0]}`?" if near else "; remove it")
 
@@ -288,5 +302,3 @@ def _columns(settings: tuple[Settings, ...], timing: Timing) -> SettingsColumns:
             values = [getattr(s.level, name) for s in settings]
         out[name] = np.array(values)
     return SettingsColumns(**out)
-
-

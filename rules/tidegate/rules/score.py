@@ -114,7 +114,9 @@ def score_level(scores: npt.NDArray[np.int32], bands: tuple[float, ...]) -> npt.
     place = np.zeros(scores.shape, np.int64)
     for edge in edges:
         place += scores < edge
-    severity = np.array([0, 1, 2, 5, 6], np.uint8)  # closed, degraded_1, degraded_2, open, forced_open
+    severity = np.array(
+        [0, 1, 2, 5, 6], np.uint8
+    )  # closed, degraded_1, degraded_2, open, forced_open
     return np.where(scores < 0, np.uint8(0), severity[place])
 
 
@@ -131,4 +133,3 @@ def _powers() -> Floats:
 
 
 _RATIO = _powers()
-

@@ -65,9 +65,7 @@ def seen_buckets(
     return np.clip(boundary - since, 1, WINDOW_BUCKETS)
 
 
-def age_ms(
-    services: Services, service_slots: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def age_ms(services: Services, service_slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """P90 of (Kafka time - span end) in ms, in steps of 500; 0 before anything is known. Shape kept."""
     lags = services.lags[service_slots]
     total = lags.sum(axis=1)

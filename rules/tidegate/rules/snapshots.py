@@ -37,8 +37,7 @@ def take(
                 for part in state.key_columns()
             ],
             "services": {
-                name: sparse(column[services])
-                for name, column in state.services.columns().items()
+                name: sparse(column[services]) for name, column in state.services.columns().items()
             },
             "long_sums": sparse(_shrunk(state.windows.long_sums[:, slots])),
             "long_cells": _long_cells(state, slots),
@@ -134,5 +133,3 @@ def _long_cells(state: Partition, slots: Ints) -> list[tuple[int, list[dict[str,
 def _exemplars(state: Partition, slots: Ints) -> list[tuple[int, Any]]:
     best = state.exemplars.best
     return [(place, best[slot]) for place, slot in enumerate(slots.tolist()) if slot in best]
-
-

@@ -107,9 +107,7 @@ class Sources:
         self.stale_epochs_count = 0
         self._sources: dict[tuple[str, int], _Source] = {}
 
-    def hear(
-        self, *, listed: list[tuple[str, int]], append_ms: int
-    ) -> None:
+    def hear(self, *, listed: list[tuple[str, int]], append_ms: int) -> None:
         """Moves the log's clock and expects every listed source from now on."""
         self.now_ms = max(self.now_ms, append_ms)
         expected = {(topic, p) for topic, count in listed for p in range(count)}
@@ -174,13 +172,20 @@ class Sources:
         marks = [
             s.watermark_ms
             for s in self._sources.values()
-            if not self._is_left_out(s) and s.watermark_ms is not None and s.watermark_ms >= until_ms
+            if not self._is_left_out(s)
+            and s.watermark_ms is not None
+            and s.watermark_ms >= until_ms
         ]
         return until_ms if marks else None
 
     def left_out_count(self) -> int:
         """Sources that are known but were not heard of for too long."""
         return sum(self._is_left_out(s) for s in self._sources.values())
+
+    def forget_merged(self) -> None:
+        """For logs in which nothing comes twice: raises every floor above what was merged."""
+        for source in self._sources.values():
+            source.raise_floor(source.base + len(source.merged))
 
     def records(self) -> list[SourceRecord]:
         """For the manifest, in order of name."""

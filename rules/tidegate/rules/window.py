@@ -195,9 +195,7 @@ class Windows:
             sign,
         )
 
-    def long_durations(
-        self, slots: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.int64]:
+    def long_durations(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Sketches of the long window for these slots, shape (m, 2, bins): not failed, failed; in sketch
         units. Only what was kept: keys with little traffic."""
         place = np.full(len(self.window), -1, np.int64)

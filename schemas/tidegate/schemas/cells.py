@@ -6,7 +6,7 @@ cells, so blocks add up and nothing depends on order. One span usually makes one
 merging equal cells per record saves little and costs a sort.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -84,3 +84,30 @@ class Cells:
     keys: list[tuple[str, str]]
     """(service, target); target "" for a service's own requests."""
     exemplars: Exemplars
+    counters: dict[str, int] = field(default_factory=dict)
+    """Named losses and oddities of the fold: `duplicate_spans`, `invalid_times`, ..."""
+
+    def of_records(self, start: int, end: int) -> "Cells":
+        """Those of records start..end-1, which become records 0..end-start-1. Keys stay as they are."""
+        first, last = np.searchsorted(self.record, (start, end))
+        offered = self.exemplars
+        lo, hi = np.searchsorted(offered.record, (start, end))
+        return Cells(
+            self.record[first:last] - np.int32(start),
+            self.key[first:last],
+            self.bucket[first:last],
+            self.code[first:last],
+            self.bin[first:last],
+            self.count[first:last],
+            self.weight[first:last],
+            self.keys,
+            Exemplars(
+                offered.record[lo:hi] - np.int32(start),
+                offered.key[lo:hi],
+                offered.bucket[lo:hi],
+                offered.code[lo:hi],
+                offered.bin[lo:hi],
+                offered.trace_hi[lo:hi],
+                offered.trace_lo[lo:hi],
+            ),
+        )

@@ -36,7 +36,14 @@ class HealthRecord(msgspec.Struct, frozen=True, kw_only=True):
     """key u32, age u16 (boundary - 1 - bucket), code u16, bin u16, count i32, weight i32; little-endian."""
 
 
-_CELL_DTYPES = {"key": "<u4", "age": "<u2", "code": "<u2", "bin": "<u2", "count": "<i4", "weight": "<i4"}
+_CELL_DTYPES = {
+    "key": "<u4",
+    "age": "<u2",
+    "code": "<u2",
+    "bin": "<u2",
+    "count": "<i4",
+    "weight": "<i4",
+}
 
 
 @dataclass(slots=True)
@@ -109,7 +116,9 @@ def _part_starts(health: Health) -> list[int]:
     cells_per_key = np.bincount(health.key, minlength=len(health.keys))
     starts, cells = [0], 0
     for i, n in enumerate(cells_per_key.tolist()):
-        if i > starts[-1] and (cells + n > CELLS_PER_PART_MAX or i - starts[-1] >= _KEYS_PER_PART_MAX):
+        if i > starts[-1] and (
+            cells + n > CELLS_PER_PART_MAX or i - starts[-1] >= _KEYS_PER_PART_MAX
+        ):
             starts.append(i)
             cells = 0
         cells += n

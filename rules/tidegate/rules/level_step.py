@@ -1,0 +1,367 @@
+"""One boundary of the graded protocol, for many keys at once. The scalar oracle is in the tests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.rules.level import RULES, TRANSITIONS
+from tidegate.rules.policy import SettingsColumns
+from tidegate.rules.state_columns import StateColumns
+from tidegate.schemas.level import Level
+
+__all__ = ["LevelChanges", "LevelInputs", "LevelState", "step"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_RULE = {name: number for number, name in enumerate(RULES)}
+_ALLOWED = np.zeros((len(Level), len(RULES), len(Level)), np.bool_)
+for _t in TRANSITIONS:
+    _ALLOWED[_t.state, _RULE[_t.guard], _t.to] = True
+
+
+class LevelState(StateColumns):
+    """Per slot. Boundaries are absolute, -1 none; a run is a count of boundaries or requests."""
+
+    spec: ClassVar[dict[str, tuple[type, float, int]]] = {
+        "level": (np.uint8, 0, 0),
+        "since_boundary": (np.int64, -1, 0),
+        "counts_from": (np.int64, -1, 0),
+        "seen_requests": (np.int64, 0, 0),
+        "seen_bad": (np.int64, 0, 0),
+        "ramp_step": (np.int8, 0, 0),
+        "worse_run": (np.int16, 0, 0),
+        "worse_least": (np.uint8, 0, 0),
+        "open_since": (np.int64, -1, 0),
+        "open_requests": (np.int64, 0, 0),
+        "bad_run": (np.int64, 0, 0),
+        "better_since": (np.int64, -1, 0),
+        "bettered_at": (np.int64, -1, 0),
+        "hysteresis": (np.int64, 0, 0),
+        "sleep": (np.int64, 0, 0),
+        "attempt": (np.int32, 0, 0),
+        "until_boundary": (np.int64, -1, 0),
+        "slow_over_ms": (np.int64, -1, 0),
+        "is_slow_caused": (np.bool_, 0, 0),
+    }
+    level: npt.NDArray[np.uint8]
+    since_boundary: Ints
+    """When the present level began; the key's first boundary for one that was always closed."""
+    counts_from: Ints
+    """Bucket from which on requests count for half_open and the ramp."""
+    seen_requests: Ints
+    """Requests and probes in buckets from counts_from on."""
+    seen_bad: Ints
+    ramp_step: npt.NDArray[np.int8]
+    """0 while probing, then 1.. the step of the ramp."""
+    worse_run: npt.NDArray[np.int16]
+    worse_least: npt.NDArray[np.uint8]
+    """The least severe level that every boundary of the run asked for."""
+    open_since: Ints
+    open_requests: Ints
+    bad_run: Ints
+    better_since: Ints
+    bettered_at: Ints
+    hysteresis: Ints
+    """In boundaries; 0: the policy's."""
+    sleep: Ints
+    """Length of the last sleep in boundaries; 0: none yet."""
+    attempt: npt.NDArray[np.int32]
+    until_boundary: Ints
+    slow_over_ms: Ints
+    """Frozen when the level left closed; -1 none."""
+    is_slow_caused: Mask
+
+
+@dataclass(slots=True)
+class LevelInputs:
+    """What a boundary says about m keys, shapes (m,)."""
+
+    wanted: npt.NDArray[np.uint8]
+    """Severity that the score asks for; the present level where the score is unknown."""
+    score: npt.NDArray[np.int32]
+    """Thousandths, -1 unknown; held where nothing was merged."""
+    requests: Ints
+    """Merged at this boundary, own effects left out."""
+    bad: Ints
+    after_requests: Ints
+    """Of requests and probes merged now, those in buckets from `counts_from` on."""
+    after_bad: Ints
+    fast_requests: Ints
+    """In the fast window, own effects left out."""
+    qps: Floats
+    idle_boundaries: Ints
+    """Since the key last merged anything."""
+    age_boundaries: Ints
+    """Age of the service's evidence."""
+    p90_ms: Ints
+    """Of the judged window; -1 unknown."""
+    target_ms: Ints
+    is_slow_caused: Mask
+    jitter: Ints
+    """Stable hash of the scope."""
+
+
+@dataclass(slots=True)
+class LevelChanges:
+    """By key: what happened."""
+
+    changed: Mask
+    """Level or step of the ramp."""
+    rule: Ints
+    """Index into RULES, 0 = nothing."""
+    before: npt.NDArray[np.uint8]
+    resets_evidence: Mask
+
+
+def step(
+    state: LevelState,
+    slots: Ints,
+    inputs: LevelInputs,
+    columns: SettingsColumns,
+    settings: Ints,
+    boundary: int,
+) -> LevelChanges:
+    """Moves the levels of these slots by one boundary. settings: index by key, shape (m,)."""
+    new = slots[state.since_boundary[slots] < 0]
+    state.since_boundary[new] = boundary
+    state.counts_from[new] = boundary
+    before = state.level[slots]
+    rule, to = np.zeros(len(slots), np.int64), before.copy()
+
+    def happens(mask: Mask, guard: str, level: npt.NDArray[np.uint8] | int) -> None:
+        chosen = mask & (rule == 0)
+        rule[chosen] = _RULE[guard]
+        to[chosen] = level[chosen] if isinstance(level, np.ndarray) else level
+
+    worse, worse_to = _worse(state, slots, inputs, columns, settings, boundary, before)
+    judged = before <= Level.DEGRADED_2
+    degraded = judged & (before > Level.CLOSED)
+    shut = (before == Level.OPEN) | (before == Level.FORCED_OPEN)
+    happens(worse & (judged | (before == Level.OPEN)), "worse_confirmed", worse_to)
+    one_better = np.where(before > 0, before - 1, 0).astype(np.uint8)
+    happens(
+        degraded & _better(state, slots, inputs, columns, settings, boundary, before),
+        "better_stood",
+        one_better,
+    )
+    since = boundary - state.since_boundary[slots]
+    minute = columns.idle_step_boundaries[settings]
+    is_idle = (inputs.idle_boundaries >= minute) & (since >= minute)
+    happens(degraded & is_idle, "idle_minute", one_better)
+    awake = (inputs.score > columns.wake_score[settings]) | (inputs.fast_requests == 0)
+    happens(shut & (boundary >= state.until_boundary[slots]) & awake, "slept", int(Level.HALF_OPEN))
+    _half_open(state, slots, inputs, columns, settings, boundary, happens)
+    idle_out = (before > 0) & (inputs.idle_boundaries > columns.key_ttl_boundaries[settings])
+    happens(idle_out, "idle_out", int(Level.CLOSED))
+
+    refused = (rule > 0) & ~_ALLOWED[before, rule, to]
+    rule[refused], to[refused] = 0, before[refused]
+    _enter(state, slots, inputs, columns, settings, boundary, before, to, rule)
+    closes = (rule > 0) & (to == Level.CLOSED)
+    return LevelChanges(rule > 0, rule, before, closes & (before == Level.HALF_OPEN))
+
+
+def _worse(
+    state: LevelState,
+    slots: Ints,
+    inputs: LevelInputs,
+    columns: SettingsColumns,
+    settings: Ints,
+    boundary: int,
+    before: npt.NDArray[np.uint8],
+) -> tuple[Mask, npt.NDArray[np.uint8]]:
+    """(confirmed, level). Only boundaries that merged requests say anything."""
+    has = inputs.requests > 0
+    wanted = inputs.wanted
+    is_bad_only = has & (inputs.bad == inputs.requests)
+    run = np.where(is_bad_only, state.bad_run[slots] + inputs.requests, 0)
+    state.bad_run[slots] = np.where(has, run, state.bad_run[slots])
+
+    asks_open = has & (wanted >= Level.OPEN)
+    since = np.where(state.open_since[slots] < 0, boundary, state.open_since[slots])
+    state.open_since[slots] = np.where(asks_open, since, np.where(has, -1, state.open_since[slots]))
+    state.open_requests[slots] = np.where(
+        asks_open,
+        state.open_requests[slots] + inputs.requests,
+        np.where(has, 0, state.open_requests[slots]),
+    )
+    stood = (state.open_since[slots] >= 0) & (
+        boundary - state.open_since[slots] >= columns.open_stand_boundaries[settings]
+    )
+    many = state.open_requests[slots] >= columns.open_requests_min[settings]
+    rare = inputs.qps < columns.open_bad_run_below_rps[settings]
+    in_a_row = rare & (state.bad_run[slots] >= columns.open_bad_run[settings])
+    may_open = (stood & many) | in_a_row
+
+    is_worse = has & (wanted > before)
+    least = np.where(
+        state.worse_run[slots] > 0, np.minimum(state.worse_least[slots], wanted), wanted
+    )
+    state.worse_least[slots] = np.where(is_worse, least, state.worse_least[slots])
+    longer = np.minimum(state.worse_run[slots] + 1, 1000)
+    state.worse_run[slots] = np.where(
+        is_worse, longer, np.where(has, 0, state.worse_run[slots])
+    ).astype(np.int16)
+    once = inputs.qps < columns.confirm_once_below_rps[settings]
+    needed = np.where(once, 1, columns.confirm_boundaries[settings])
+    level = state.worse_least[slots]
+    level = np.where((level >= Level.OPEN) & ~may_open, np.uint8(Level.DEGRADED_2), level).astype(
+        np.uint8
+    )
+    return is_worse & (state.worse_run[slots] >= needed) & (level > before), level
+
+
+def _better(
+    state: LevelState,
+    slots: Ints,
+    inputs: LevelInputs,
+    columns: SettingsColumns,
+    settings: Ints,
+    boundary: int,
+    before: npt.NDArray[np.uint8],
+) -> Mask:
+    """Whether a better score has stood for the hysteresis."""
+    asks = inputs.wanted < before
+    since = np.where(state.better_since[slots] < 0, boundary, state.better_since[slots])
+    state.better_since[slots] = np.where(asks, since, -1)
+    own = state.hysteresis[slots]
+    needed = np.where(own > 0, own, columns.hysteresis_boundaries[settings])
+    stood: Mask = asks & (boundary - since >= needed)
+    return stood
+
+
+def _half_open(
+    state: LevelState,
+    slots: Ints,
+    inputs: LevelInputs,
+    columns: SettingsColumns,
+    settings: Ints,
+    boundary: int,
+    happens: Callable[[Mask, str, int], None],
+) -> None:
+    is_half_open = state.level[slots] == Level.HALF_OPEN
+    state.seen_requests[slots] += np.where(is_half_open, inputs.after_requests, 0)
+    state.seen_bad[slots] += np.where(is_half_open, inputs.after_bad, 0)
+    requests, bad = state.seen_requests[slots], state.seen_bad[slots]
+    since = boundary - state.counts_from[slots]
+    probing = is_half_open & (state.ramp_step[slots] == 0)
+    ramping = is_half_open & (state.ramp_step[slots] > 0)
+    share = bad / np.maximum(requests, 1)
+    is_bad = (requests >= columns.probe_requests_min[settings]) & (
+        share > columns.probe_bad_share[settings]
+    )
+    happens(is_half_open & is_bad, "probes_bad", int(Level.OPEN))
+    is_good = (requests >= columns.probe_requests_min[settings]) & (
+        1.0 - share > columns.probe_good_share[settings]
+    )
+    happens(probing & is_good, "probes_good", int(Level.HALF_OPEN))
+    patience = (requests >= columns.probe_patience_requests[settings]) | (
+        (since >= columns.probe_patience_boundaries[settings]) & (requests > 0)
+    )
+    happens(probing & patience, "undecided", int(Level.DEGRADED_2))
+    held = since >= columns.ramp_step_boundaries[settings] + inputs.age_boundaries
+    enough = (requests >= columns.ramp_requests_min[settings]) | (
+        since >= columns.ramp_patience_boundaries[settings]
+    )
+    passed = ramping & held & enough
+    is_last = state.ramp_step[slots] >= columns.ramp_steps[settings]
+    happens(passed & is_last, "ramp_done", int(Level.CLOSED))
+    happens(passed, "ramp_held", int(Level.HALF_OPEN))
+
+
+def _enter(
+    state: LevelState,
+    slots: Ints,
+    inputs: LevelInputs,
+    columns: SettingsColumns,
+    settings: Ints,
+    boundary: int,
+    before: npt.NDArray[np.uint8],
+    to: npt.NDArray[np.uint8],
+    rule: Ints,
+) -> None:
+    """What a change resets, and what is remembered of it."""
+    moved = rule > 0
+    relapsed = (
+        (rule == _RULE["worse_confirmed"])
+        & (state.bettered_at[slots] >= 0)
+        & (boundary - state.bettered_at[slots] <= columns.relapse_within_boundaries[settings])
+    )
+    base = columns.hysteresis_boundaries[settings]
+    own = state.hysteresis[slots]
+    doubled = np.minimum(
+        2 * np.where(own > 0, own, base), columns.hysteresis_max_boundaries[settings]
+    )
+    state.hysteresis[slots] = np.where(relapsed, doubled, own)
+    bettered = (rule == _RULE["better_stood"]) | (rule == _RULE["ramp_done"])
+    state.bettered_at[slots] = np.where(bettered, boundary, state.bettered_at[slots])
+
+    leaves = moved & (before == Level.CLOSED)
+    deadline = np.maximum(inputs.target_ms, inputs.p90_ms)
+    state.slow_over_ms[slots] = np.where(leaves, deadline, state.slow_over_ms[slots])
+    state.is_slow_caused[slots] = np.where(
+        leaves, inputs.is_slow_caused, state.is_slow_caused[slots]
+    )
+    _sleep(state, slots, inputs, columns, settings, boundary, before, to, rule)
+
+    first_step = rule == _RULE["probes_good"]
+    next_step = rule == _RULE["ramp_held"]
+    ramp = state.ramp_step[slots]
+    state.ramp_step[slots] = np.where(
+        first_step, 1, np.where(next_step, ramp + 1, np.where(moved, 0, ramp))
+    )
+    chosen = slots[moved]
+    state.counts_from[chosen] = boundary
+    state.seen_requests[chosen] = 0
+    state.seen_bad[chosen] = 0
+    state.worse_run[chosen] = 0
+    state.open_since[chosen] = -1
+    state.open_requests[chosen] = 0
+    state.bad_run[chosen] = 0
+    state.better_since[chosen] = -1
+    state.level[slots] = to
+    state.since_boundary[slots[to != before]] = boundary
+    closes = slots[moved & (to == Level.CLOSED)]
+    state.slow_over_ms[closes] = -1
+    state.is_slow_caused[closes] = False
+    calm = (
+        (to == Level.CLOSED)
+        & ~moved
+        & (boundary - state.since_boundary[slots] >= columns.calm_reset_boundaries[settings])
+    )
+    state.hysteresis[slots[calm]] = 0
+    state.sleep[slots[calm]] = 0
+    state.attempt[slots[calm]] = 0
+
+
+def _sleep(
+    state: LevelState,
+    slots: Ints,
+    inputs: LevelInputs,
+    columns: SettingsColumns,
+    settings: Ints,
+    boundary: int,
+    before: npt.NDArray[np.uint8],
+    to: npt.NDArray[np.uint8],
+    rule: Ints,
+) -> None:
+    shuts = (rule > 0) & (to >= Level.OPEN) & (before < Level.OPEN)
+    last = state.sleep[slots]
+    again = np.minimum(2 * last, columns.sleep_max_boundaries[settings])
+    length = np.where(
+        rule == _RULE["probes_bad"],
+        again,
+        np.where(last > 0, last, columns.sleep_boundaries[settings]),
+    )
+    spread = np.where(length > columns.sleep_boundaries[settings], length // 10 + 1, 1)
+    until = boundary + length + inputs.jitter % spread
+    state.sleep[slots] = np.where(shuts, length, last)
+    state.attempt[slots] += shuts.astype(np.int32)
+    state.until_boundary[slots] = np.where(
+        shuts, until, np.where((rule > 0) & (to < Level.OPEN), -1, state.until_boundary[slots])
+    )

@@ -1,0 +1,96 @@
+"""The stages, wired in one place: OTLP bytes -> columns -> cells -> blocks -> evaluator.
+
+Live workers run the first three in ingest and the last in evaluate, with Kafka between; `Offline` runs
+them in one go, for replays and tests. The blocks and the evaluator are the very same.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from tidegate.rules.evaluator import Evaluator, PartitionsChanged
+from tidegate.rules.fold import fold
+from tidegate.rules.outputs import Outputs
+from tidegate.rules.packing import Packer, SourceMark
+from tidegate.rules.policy import Policy
+from tidegate.rules.standing import Snapshot
+from tidegate.schemas.cells import BUCKET_MS
+from tidegate.schemas.columns import SpanColumns
+from tidegate.schemas.otlp import decode
+from tidegate.schemas.partials import Source
+
+__all__ = ["Evaluator", "Offline", "Outputs", "PartitionsChanged", "Snapshot"]
+
+_SOURCE = Source("replay", 0)
+_LISTED = ((_SOURCE.topic_id, 1),)
+
+
+class Offline:
+    """All stages on one partition, fed with records in the order of their times.
+
+    A flush follows at every boundary that time crosses, as a live ingest's does: so a record is merged
+    before the boundaries that its time closes."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.records_count = 0
+        self.spans_count = 0
+        self.counters: Counter[str] = Counter()
+        """Oddities of the input by name, and `undecodable` records."""
+        self._packer = Packer(1)
+        self._evaluator = Evaluator(0, policy, partitions_count=1)
+        self._log_offset = 0
+        self._time_ms = 0
+        self._flushed = 0
+
+    def feed(self, records: Sequence[tuple[bytes, int]]) -> Outputs:
+        """Takes (OTLP bytes, Kafka time in ms) of records in order; undecodable ones are counted."""
+        return self.feed_columns(decode([value for value, _ in records]), [t for _, t in records])
+
+    def feed_columns(self, columns: SpanColumns, kafka_ms: Sequence[int]) -> Outputs:
+        """The same for spans that are decoded already; kafka_ms: one per record of the batch."""
+        self.counters.update(columns.counters)
+        self.counters["undecodable"] += len(columns.record_errors)
+        self.spans_count += len(columns.record)
+        cells = fold(columns)
+        self.counters.update(cells.counters)
+        out = Outputs(boundary=self._evaluator.boundary)
+        first = self.records_count
+        times = np.maximum.accumulate(np.array([self._time_ms, *kafka_ms], np.int64))[1:]
+        boundary = (times - self.policy.grace_ms) // BUCKET_MS
+        cuts = np.flatnonzero(np.diff(boundary, prepend=self._flushed)) + 1
+        start = 0
+        for end in [*cuts.tolist(), len(times)]:
+            if end > start:
+                part = cells.of_records(start, end)
+                self._packer.add(
+                    part,
+                    source=np.full(end - start, self._packer.source_index(_SOURCE), np.int32),
+                    offset=np.arange(first + start, first + end),
+                    kafka_ms=np.array(kafka_ms[start:end], np.int64),
+                )
+                self._time_ms = int(times[end - 1])
+            start = end
+            if end in cuts:
+                self._flush(self._time_ms, out)
+        self.records_count += len(kafka_ms)
+        return out
+
+    def finish(self) -> Outputs:
+        """Closes the last buckets: time goes on by the grace and one bucket."""
+        out = Outputs(boundary=self._evaluator.boundary)
+        if self.records_count:
+            self._flush(self._time_ms + self.policy.grace_ms + BUCKET_MS, out)
+        return out
+
+    def _flush(self, time_ms: int, out: Outputs) -> None:
+        """What ingest sends at a boundary: blocks, then the watermark."""
+        self._flushed = (time_ms - self.policy.grace_ms) // BUCKET_MS
+        mark = SourceMark(_SOURCE, 1, time_ms - self.policy.grace_ms, 0)
+        for record in self._packer.flush([mark], listed=_LISTED):
+            fed = self._evaluator.feed(record.value, offset=self._log_offset, append_ms=time_ms)
+            self._log_offset += 1
+            out.add(fed)
+        # Offline nothing arrives twice: what was merged need not be remembered.
+        self._evaluator.sources.forget_merged()
