@@ -178,6 +178,11 @@ def _replay(args: argparse.Namespace) -> int:
     for file in args.files:
         if args.files.count(file) > 1:
             raise UsageError(f"{file} is named twice; its spans would count twice")
+    from tidegate.streams.recordings import STDIN, open_recording
+
+    for file in args.files:
+        if file != STDIN:
+            open_recording(file).close()  # wrong names are told before anything is loaded
     from tidegate.rules.pipeline import Offline
     from tidegate.streams.policy_option import policy_named
     from tidegate.streams.replay_input import ReplayInput
