@@ -193,10 +193,11 @@ def _replay(args: argparse.Namespace) -> int:
         writer = DecisionWriter(out, args.scope)
         started = time.monotonic()
         with _progress(source, is_shown=not args.quiet and sys.stderr.isatty()):
-            for batch in source:
-                writer.write(offline.feed(batch))
+            for columns, times_ms in source:
+                writer.write(offline.feed_columns(columns, times_ms))
             writer.write(offline.finish())
         elapsed_s = time.monotonic() - started
+    writer.counters.update(offline.counters)
     summary = _summary(source.counts, writer, elapsed_s)
     if not args.quiet:
         text = msgspec.json.encode(summary).decode() if args.json else summary.text()
@@ -223,7 +224,8 @@ def _summary(counts: "InputCounts", writer: DecisionWriter, elapsed_s: float) ->
     )
 
 
-_SUMMED = frozenset({"late"})
+_SUMMED = frozenset({"late", "undecodable", "cells", "requests"})
+"""Said by name elsewhere, or no loss and no oddity."""
 
 
 class _ProblemPrinter:

@@ -6,10 +6,13 @@ named with file and line, counted and left out.
 """
 
 import heapq
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tidegate.rules.record_time import RecordTime, p90_end_ms
+from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.otlp import decode
 from tidegate.streams.recordings import Problem, Recorded, open_recording, read_recording
 from tidegate.streams.unpacked import ByteSource
@@ -58,54 +61,78 @@ class _Counted:
 
 
 @dataclass(slots=True)
+class Batch:
+    """Decoded records and their times."""
+
+    recorded: list[Recorded]
+    columns: SpanColumns
+    times_ms: list[int] = field(default_factory=list)
+    """One for each record, fewer while a jump waits to be confirmed."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every record has its time."""
+        return len(self.times_ms) == len(self.recorded)
+
+
+@dataclass(slots=True)
 class ReplayInput:
-    """Iterate once: batches of (OTLP bytes, record time in ms), in the order of time."""
+    """Iterate once: decoded records with their times in ms, in batches, in the order of time."""
 
     files: Sequence[str]
     on_problem: Callable[[Problem], None]
     counts: InputCounts = field(default_factory=InputCounts)
 
-    def __iter__(self) -> Iterator[list[tuple[bytes, int]]]:
+    def __iter__(self) -> Iterator[tuple[SpanColumns, list[int]]]:
         """Raises UsageError where a file can't be opened, before anything is read."""
         sources = [(open_recording(file), file) for file in self.files]
         try:
             streams = [self._timed(_Counted(raw, self.counts), file) for raw, file in sources]
-            batch: list[tuple[bytes, int]] = []
-            batch_bytes = 0
-            # merge is stable: at equal times the file named first comes first.
-            for time_ms, data in heapq.merge(*streams, key=lambda pair: pair[0]):
-                batch.append((data, time_ms))
-                batch_bytes += len(data)
-                if len(batch) >= BATCH_RECORDS_MAX or batch_bytes >= BATCH_BYTES_MAX:
-                    yield batch
-                    batch, batch_bytes = [], 0
-            if batch:
-                yield batch
+            if len(streams) == 1:
+                for batch in streams[0]:
+                    yield batch.columns, batch.times_ms
+            else:
+                yield from _merged(streams)
         finally:
             for raw, _ in sources:
                 raw.close()
 
-    def _timed(self, raw: _Counted, file: str) -> Iterator[tuple[int, bytes]]:
+    def _timed(self, raw: _Counted, file: str) -> Iterator[Batch]:
+        """One file's batches in order, each once all its times are settled."""
         clock = RecordTime()
-        held: list[bytes] = []
-        for batch in self._batches(raw, file):
-            columns = decode([recorded.data for recorded in batch])
-            self.counts.spans += len(columns.record)
-            for index, reason in sorted(columns.record_errors.items()):
-                self._bad(batch[index], reason)
-            for recorded, end_ms in zip(batch, p90_end_ms(columns).tolist(), strict=True):
-                if end_ms < 0:
-                    continue  # no span with an end: it says nothing, and has no time to say it at
-                held.append(recorded.data)
-                yield from self._settled(held, clock.step(end_ms))
-        yield from self._settled(held, clock.finish())
+        waiting: deque[Batch] = deque()
+        for recorded in self._batches(raw, file):
+            batch, ends_ms = self._decoded(recorded)
+            if not ends_ms:
+                continue
+            waiting.append(batch)
+            for end_ms in ends_ms:
+                yield from self._settle(waiting, clock.step(end_ms))
+        yield from self._settle(waiting, clock.finish())
 
-    def _settled(self, held: list[bytes], times_ms: list[int]) -> Iterator[tuple[int, bytes]]:
+    def _decoded(self, recorded: list[Recorded]) -> tuple[Batch, list[int]]:
+        """Those of the records that have a span with an end, and its percentile for each. Others say
+        nothing about any window, and have no time to say it at.
+        """
+        columns = decode([one.data for one in recorded])
+        self.counts.spans += len(columns.record)
+        for index, reason in sorted(columns.record_errors.items()):
+            self._bad(recorded[index], reason)
+        ends_ms: list[int] = p90_end_ms(columns).tolist()
+        if -1 in ends_ms:
+            recorded = [one for one, end_ms in zip(recorded, ends_ms, strict=True) if end_ms >= 0]
+            ends_ms = [end_ms for end_ms in ends_ms if end_ms >= 0]
+            columns = decode([one.data for one in recorded])
+        return Batch(recorded, columns), ends_ms
+
+    def _settle(self, waiting: deque[Batch], times_ms: list[int]) -> Iterator[Batch]:
         counts = self.counts
         for time_ms in times_ms:
             counts.first_ms = time_ms if counts.first_ms is None else min(counts.first_ms, time_ms)
             counts.last_ms = time_ms if counts.last_ms is None else max(counts.last_ms, time_ms)
-            yield time_ms, held.pop(0)
+            waiting[0].times_ms.append(time_ms)
+            if waiting[0].is_settled:
+                yield waiting.popleft()
 
     def _batches(self, raw: _Counted, file: str) -> Iterator[list[Recorded]]:
         batch: list[Recorded] = []
@@ -127,3 +154,18 @@ class ReplayInput:
     def _bad(self, recorded: Recorded, reason: str) -> None:
         remedy = "the record is skipped; expected an ExportTraceServiceRequest"
         self._problem(Problem(recorded.file, recorded.where, reason, remedy))
+
+
+def _merged(streams: Sequence[Iterator[Batch]]) -> Iterator[tuple[SpanColumns, list[int]]]:
+    """Records of several files by time; at equal times the file named first comes first. They are
+    decoded once more in their new order: a batch's columns share dictionaries.
+    """
+
+    def records(stream: Iterator[Batch]) -> Iterator[tuple[int, bytes]]:
+        for batch in stream:
+            for time_ms, one in zip(batch.times_ms, batch.recorded, strict=True):
+                yield time_ms, one.data
+
+    merged = heapq.merge(*map(records, streams), key=lambda pair: pair[0])
+    while chunk := list(itertools.islice(merged, BATCH_RECORDS_MAX)):
+        yield decode([data for _, data in chunk]), [time_ms for time_ms, _ in chunk]
