@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tidegate.rules import window_kernel as kernel
 from tidegate.rules.pending import Arrived, Pending, merge
 from tidegate.rules.window import FAST_BUCKETS, WINDOW_BUCKETS, Windows

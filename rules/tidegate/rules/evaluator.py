@@ -156,13 +156,14 @@ class Evaluator:
     def _slots(
         self, blocks: Blocks, chosen: npt.NDArray[np.bool_], out: Outputs, *, is_refold: bool
     ) -> npt.NDArray[np.int64]:
-        """Slots of the record's keys that a chosen cell needs; -1 for the others. In a refold every key
+        """Slots of the record's keys that a chosen cell needs; -1 for unknown others. In a refold every key
         that had room is in the snapshot: one that isn't was beyond a limit, and is so again."""
         used = np.zeros(len(blocks.keys), np.bool_)
         used[blocks.key[chosen]] = True
-        slots = np.full(len(blocks.keys), -1, np.int64)
+        by_key = self.state.keys.by_key
+        slots = np.array([by_key.get(key, -1) for key in blocks.keys], np.int64)
         overflow = np.zeros(len(blocks.keys), np.bool_)
-        for i in np.flatnonzero(used).tolist():
+        for i in np.flatnonzero(used & (slots < 0)).tolist():
             slots[i], overflow[i] = self.state.slot_of(*blocks.keys[i], may_add=not is_refold)
         if overflow.any() and not is_refold:
             over = chosen & overflow[blocks.key]
@@ -174,7 +175,7 @@ class Evaluator:
     def _refold(self, cells: Arrived, offset: int) -> None:
         """The window as it was at X: cells below the boundary are in it already by the standing's account,
         the rest waits."""
-        assert self.boundary is not None  # noqa: S101 - only after restore
+        assert self.boundary is not None
         below = cells.bucket < self.boundary
         if below.any():
             self.pending.note(cells.bucket[below], offset=offset)

@@ -8,7 +8,7 @@ works from one call in ten seconds to thousands a second. `RULES` is the seam fo
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from math import comb, isqrt
+from math import gcd, isqrt
 from typing import ClassVar
 
 import numpy as np
@@ -69,7 +69,7 @@ class Increments:
 
 
 def threshold(requests_per_s: Floats, active_keys: int) -> Floats:
-    """h = ln(requests in 30 days at this rate), at least ln 1000, plus ln(active keys / 100) where that
+    """H = ln(requests in 30 days at this rate), at least ln 1000, plus ln(active keys / 100) where that
     is positive: about one false onset a month for the whole installation. Shape (m,)."""
     h = ln(np.maximum(requests_per_s * _THIRTY_DAYS_S, _REQUESTS_MIN))
     return h + ln_exact(active_keys / 100.0) if active_keys > 100 else h
@@ -147,28 +147,28 @@ def forget(evidence: Evidence, slots: npt.NDArray[np.int64], s: EvidenceSettings
     evidence.p0_bad[slots] *= factor
 
 
-_EXACT_MAX = 512
+_EXACT_MAX = 256
 
 
 @cache
 def _few_bad_table(share_per_mille: int, probability_per_million: int) -> npt.NDArray[np.float64]:
     """For n = 0.._EXACT_MAX: the largest k with P(Bin(n, share) <= k) < probability, by exact integers."""
-    hit, miss = share_per_mille, 1000 - share_per_mille
+    shared = gcd(share_per_mille, 1000)
+    hit, miss, whole = share_per_mille // shared, (1000 - share_per_mille) // shared, 1000 // shared
     out = np.full(_EXACT_MAX + 1, -1.0)
     for n in range(1, _EXACT_MAX + 1):
-        whole = 1000**n
-        below, k = 0, -1
-        while True:
-            below += comb(n, k + 1) * hit ** (k + 1) * miss ** (n - k - 1)
-            if below * 1_000_000 >= probability_per_million * whole:
-                break
+        limit = probability_per_million * whole**n
+        term, below, k = miss**n, 0, 0  # term: P(k) x whole^n, an integer
+        while (below + term) * 1_000_000 < limit:
+            below += term
+            term = term * (n - k) * hit // ((k + 1) * miss)
             k += 1
-        out[n] = k
+        out[n] = k - 1
     return out
 
 
 def few_bad_max(requests: Floats, share: float, probability: float) -> Floats:
-    """So few bad ones are improbable under a true share. Shape (m,); beyond 512 requests by the normal
+    """So few bad ones are improbable under a true share. Shape (m,); beyond 256 requests by the normal
     approximation, with a margin that keeps evidence rather than ends it."""
     per_mille, per_million = round(share * 1000), round(probability * 1e6)
     table = _few_bad_table(per_mille, per_million)

@@ -11,7 +11,6 @@ from tidegate.rules.window_kernel import (
     ADMITTED_WEIGHT_SQUARED,
     INHERITED_BY_OUTCOME,
     OUTCOMES,
-    SHED_WEIGHT,
     SKETCH_UNIT,
     WEIGHT_BY_OUTCOME,
 )
@@ -24,10 +23,12 @@ __all__ = [
     "WINDOW",
     "WINDOW_SECONDS",
     "JudgedWindow",
+    "WindowTotals",
     "effective",
     "judged_window",
-    "offered_qps",
+    "per_second",
     "weighted_ratio",
+    "window_totals",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -82,11 +83,35 @@ def weighted_ratio(counts: Ints, outcome_weights: Floats, *, own: bool = False) 
     return bad / np.maximum(total, 1.0)
 
 
-def offered_qps(window_counts: Ints, seen_buckets: Ints) -> Floats:
-    """Admitted and shed, adjusted, by the part of the window in which the service was seen (at least
-    1 s). Shape (m,)."""
-    offered = _total(window_counts, WEIGHT_BY_OUTCOME) + window_counts[:, SHED_WEIGHT]
-    return offered / WEIGHT_ONE / (np.maximum(seen_buckets, 2) * (BUCKET_MS / 1000.0))
+@dataclass(slots=True)
+class WindowTotals:
+    """Of the 30 s window, by key; and how many requests the fast window holds."""
+
+    requests: Ints
+    effective: Floats
+    offered: Floats
+    """Admitted and shed, adjusted."""
+    fast_requests: Ints
+
+
+def window_totals(windows: Windows, slots: Ints) -> WindowTotals:
+    """Looks them up in one pass over the count vectors."""
+    out = np.empty((len(slots), 4), np.int64)
+    kernel.summaries(windows.window, slots, out)
+    weight, squared = out[:, 1].astype(np.float64), out[:, 2].astype(np.float64)
+    fast = np.empty((len(slots), 4), np.int64)
+    kernel.summaries(windows.fast, slots, fast)
+    return WindowTotals(
+        out[:, 0],
+        weight * weight / np.maximum(squared, 1.0),
+        (out[:, 1] + out[:, 3]) / WEIGHT_ONE,
+        fast[:, 0],
+    )
+
+
+def per_second(counts: Floats, seen_buckets: Ints) -> Floats:
+    """By the part of the window in which the service was seen, at least 1 s. Shape kept."""
+    return counts / (np.maximum(seen_buckets, 2) * (BUCKET_MS / 1000.0))
 
 
 def judged_window(

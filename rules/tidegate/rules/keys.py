@@ -108,7 +108,7 @@ class Keys:
     def rank(self) -> npt.NDArray[np.int64]:
         """Place of each live slot in `in_order`, shape (capacity,)."""
         self.in_order()
-        assert self._rank is not None  # noqa: S101 - set by in_order, for the type checker
+        assert self._rank is not None
         return self._rank
 
     @property

@@ -22,7 +22,7 @@ _MANTISSA_LN = np.array(
 
 @cache
 def ln_exact(value: float) -> float:
-    """ln of one number > 0, correctly rounded from 25 digits."""
+    """Ln of one number > 0, correctly rounded from 25 digits."""
     return float(Decimal(value).ln(_CONTEXT))
 
 
@@ -33,7 +33,7 @@ def half_life_factor(steps: int) -> float:
 
 
 def ln(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """ln of numbers >= 1, shape kept, within 3e-7 (linear between 1,024 points an octave)."""
+    """Ln of numbers >= 1, shape kept, within 3e-7 (linear between 1,024 points an octave)."""
     mantissa, exponent = np.frexp(values)
     position = (mantissa * 2.0 - 1.0) * _STEPS
     index = np.minimum(position.astype(np.int64), _STEPS - 1)

@@ -16,7 +16,14 @@ from tidegate.rules import window_kernel as kernel
 from tidegate.rules.baseline import TICK_BOUNDARIES, Baselines
 from tidegate.rules.evidence import Evidence, Increments
 from tidegate.rules.exemplars import Exemplars
-from tidegate.rules.judge import JudgedWindow, effective, judged_window, offered_qps, weighted_ratio
+from tidegate.rules.judge import (
+    JudgedWindow,
+    WindowTotals,
+    judged_window,
+    per_second,
+    weighted_ratio,
+    window_totals,
+)
 from tidegate.rules.keys import Keys
 from tidegate.rules.level_step import LevelChanges, LevelInputs, LevelState
 from tidegate.rules.pending import Arrived, Pending, merge
@@ -177,13 +184,12 @@ class Partition:
         found = self._increments(merged, boundary, live, target_bin)
         touched = found.any(axis=1)
         self.key_state.seen_boundary[live[touched]] = boundary
-        qps = offered_qps(
-            self.windows.window[live],
-            services.seen_buckets(self.services, self.keys.service_slot[live], boundary),
-        )
-        self._weigh_evidence(live, found, boundary, target_bin)
-        judged = self._score(live, found, qps, target_bin)
-        changes = self._decide(live, found, qps, judged, boundary)
+        totals = window_totals(self.windows, live)
+        seen = services.seen_buckets(self.services, self.keys.service_slot[live], boundary)
+        qps = per_second(totals.offered, seen)
+        self._weigh_evidence(live, found, totals, seen, boundary, target_bin)
+        judged = self._score(live, found, qps, totals, target_bin)
+        changes = self._decide(live, found, qps, totals, judged, boundary)
         self._learn(merged, live, found, boundary)
         is_shed = np.isin((merged.code >> EFFECT_SHIFT) & 7, _SHED_EFFECTS)
         shed_count = int(merged.count[is_shed].sum())
@@ -210,19 +216,25 @@ class Partition:
         )
         return out[:-1]
 
-    def _weigh_evidence(self, live: Ints, found: Floats, boundary: int, target_bin: Ints) -> None:
+    def _weigh_evidence(
+        self,
+        live: Ints,
+        found: Floats,
+        totals: WindowTotals,
+        seen: Ints,
+        boundary: int,
+        target_bin: Ints,
+    ) -> None:
         """Evidence moves only for keys that merged requests: silence is held."""
         has = found[:, 0] > 0
         if not has.any():
             return
         slots, mine = live[has], found[has]
         rules = self.policy.evidence
-        window = self.windows.window[slots]
         requests = mine[:, 2] * mine[:, 2] / np.maximum(mine[:, 3], 1.0)
         bad = requests * mine[:, 4] / np.maximum(mine[:, 2], 1.0)
-        seen = services.seen_buckets(self.services, self.keys.service_slot[slots], boundary)
-        rate = effective(window) / (np.maximum(seen, 2) * (BUCKET_MS / 1000.0))
-        active = int((self.windows.window[live, : kernel.OUTCOMES].sum(axis=1) > 0).sum())
+        rate = per_second(totals.effective[has], seen[has])
+        active = int((totals.requests > 0).sum())
         h = evidence.threshold(rate, active * self.partitions_count)
         increments = Increments(slots, requests, bad, h)
         for rule in evidence.RULES:
@@ -246,7 +258,12 @@ class Partition:
         return judged_window(self.windows, slots, weights, target_bin[slots])
 
     def _score(
-        self, live: Ints, found: Floats, qps: Floats, target_bin: Ints
+        self,
+        live: Ints,
+        found: Floats,
+        qps: Floats,
+        totals: WindowTotals,
+        target_bin: Ints,
     ) -> JudgedWindow | None:
         """Scores of keys that merged requests. Quantiles are looked up only where they can matter."""
         has = found[:, 0] > 0
@@ -279,7 +296,7 @@ class Partition:
             table.window_error_ratio[index] = weighted_ratio(
                 window, columns.outcome_weights[self.settings[chosen]]
             )
-            table.window_requests[index] = effective(window)
+            table.window_requests[index] = totals.effective[has][index]
             p95 = self.windows.sketches.quantile_bins(
                 chosen, 950, which=kernel.WINDOW, failed_too=True
             )
@@ -293,6 +310,7 @@ class Partition:
         live: Ints,
         found: Floats,
         qps: Floats,
+        totals: WindowTotals,
         judged: JudgedWindow | None,
         boundary: int,
     ) -> LevelChanges:
@@ -310,7 +328,9 @@ class Partition:
         limit = np.where(mild_only & guarded, int(Level.DEGRADED_1), int(Level.LOCKED))
         wanted = np.minimum(wanted, limit)
         wanted = np.where(scores < 0, self.levels.level[live], wanted).astype(np.uint8)
-        service_slots = self.keys.service_slot[live]
+        ages = np.zeros(len(live), np.int64)
+        ramping = np.flatnonzero(self.levels.level[live] == int(Level.HALF_OPEN))
+        ages[ramping] = services.age_ms(self.services, self.keys.service_slot[live[ramping]])
         changes = level_step.step(
             self.levels,
             live,
@@ -321,10 +341,10 @@ class Partition:
                 bad=found[:, 1].astype(np.int64),
                 after_requests=(found[:, 5] + found[:, 7]).astype(np.int64),
                 after_bad=(found[:, 6] + found[:, 8]).astype(np.int64),
-                fast_requests=self.windows.fast[live, : kernel.OUTCOMES].sum(axis=1),
+                fast_requests=totals.fast_requests,
                 qps=qps,
                 idle_boundaries=boundary - self.key_state.seen_boundary[live],
-                age_boundaries=services.age_ms(self.services, service_slots) // BUCKET_MS,
+                age_boundaries=ages // BUCKET_MS,
                 p90_ms=p90_ms[live],
                 target_ms=self.target_ms(live),
                 is_slow_caused=is_slow[live],

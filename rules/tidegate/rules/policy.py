@@ -236,7 +236,7 @@ def _rule(rule: Any, settings: dict[str, Any]) -> Any:
 
 
 def _told(problem: str, merged: dict[str, Any]) -> str:
-    """msgspec's message, with a suggestion for a name that is nearly right."""
+    """Msgspec's message, with a suggestion for a name that is nearly right."""
     if "unknown field" not in problem:
         return problem
     name = problem.split("`")[1]

@@ -125,7 +125,7 @@ def _bins(octaves: Floats) -> Ints:
 
 
 def _powers() -> Floats:
-    """gamma ** i by repeated multiplication: the same everywhere."""
+    """Gamma ** i by repeated multiplication: the same everywhere."""
     gamma, out = 1.01 / 0.99, [1.0]
     while len(out) < 1200:
         out.append(out[-1] * gamma)

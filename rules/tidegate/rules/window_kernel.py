@@ -32,6 +32,7 @@ __all__ = [
     "gather_sketch",
     "increments",
     "quantile_bins",
+    "summaries",
 ]
 
 OUTCOMES = len(Outcome)
@@ -75,7 +76,7 @@ Small = npt.NDArray[np.uint16]
 def add_counts(
     sums: Ints, slot: Counts32, code: Small, count: Counts32, weight: Counts32, sign: int
 ) -> None:
-    """sums (capacity, COUNTS) += sign x cells (n)."""
+    """Sums (capacity, COUNTS) += sign x cells (n)."""
     for i in range(len(slot)):
         c = np.int64(code[i])
         if c & SELF_TIME:
@@ -103,6 +104,21 @@ def add_counts(
 
 
 @kernel
+def summaries(sums: Ints, slots: Ints, out: Ints) -> None:
+    """out (m, 4): requests, adjusted count, squared adjusted counts, adjusted count shed, by slot."""
+    for i in range(len(slots)):
+        row = sums[slots[i]]
+        requests, weight = np.int64(0), np.int64(0)
+        for k in range(OUTCOMES):
+            requests += row[k]
+            weight += row[WEIGHT_BY_OUTCOME + k]
+        out[i, 0] = requests
+        out[i, 1] = weight
+        out[i, 2] = row[ADMITTED_WEIGHT_SQUARED]
+        out[i, 3] = row[SHED_WEIGHT]
+
+
+@kernel
 def add_sketch(
     counts: Counts32,
     which: int,
@@ -116,7 +132,7 @@ def add_sketch(
     weight: Counts32,
     sign: int,
 ) -> None:
-    """counts (rows, 2 planes, bins) += sign x cells, in sketch units. Own effects stay out."""
+    """Counts (rows, 2 planes, bins) += sign x cells, in sketch units. Own effects stay out."""
     for i in range(len(slot)):
         c = np.int64(code[i])
         if (c >> EFFECT_SHIFT) & 7:
@@ -163,7 +179,7 @@ def gather_sketch(
     count: Counts32,
     weight: Counts32,
 ) -> None:
-    """out (m, 2, bins) += cells of slots with place[slot] >= 0."""
+    """Out (m, 2, bins) += cells of slots with place[slot] >= 0."""
     for i in range(len(slot)):
         p = place[slot[i]]
         c = np.int64(code[i])

@@ -31,7 +31,7 @@ class HealthRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Thousandths, -1 where unknown; one per key, as the next two."""
     level: list[int]
     p95_us: list[int]
-    """-1 where unknown."""
+    """Over 30 s; -1 where unknown, or not looked up at this boundary (of closed keys it is every 5 s)."""
     cells: dict[str, bytes]
     """key u32, age u16 (boundary - 1 - bucket), code u16, bin u16, count i32, weight i32; little-endian."""
 
