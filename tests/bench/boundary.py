@@ -1,9 +1,11 @@
 """Boundary step against the number of keys: what one evaluate partition pays each 500 ms of event time."""
 
+import resource
 import time
 from dataclasses import dataclass
 
 import numpy as np
+
 from tidegate.rules.evaluator import Evaluator
 from tidegate.rules.packing import Packer, SourceMark
 from tidegate.rules.policy import builtin_policy
@@ -78,8 +80,7 @@ def measure(
         if out.snapshot is None:
             steps.append(last)
     half = steps[len(steps) // 2 :]
-    with open("/proc/self/statm") as file:
-        rss_mb = int(file.read().split()[1]) * 4096 / 1e6
+    rss_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     return StepCost(
         services,
         services * edges_each,

@@ -160,7 +160,7 @@ def _feed(
     target_bin: npt.NDArray[np.int64],
     slot: npt.NDArray[np.int64],
     code: npt.NDArray[np.int64],
-    bin: npt.NDArray[np.int64],
+    bin_: npt.NDArray[np.int64],
     count: npt.NDArray[np.int64],
     weight: npt.NDArray[np.int64],
     is_learning: npt.NDArray[np.bool_],
@@ -173,9 +173,9 @@ def _feed(
         s, c = slot[i], code[i]
         if not is_learning[s] or c & SELF_TIME or (c >> EFFECT_SHIFT) & 7:
             continue
-        bad = is_failed[settings[s], c & 7] or (target_bin[s] >= 0 and bin[i] > target_bin[s])
+        bad = is_failed[settings[s], c & 7] or (target_bin[s] >= 0 and bin_[i] > target_bin[s])
         units = bad_units if bad else GOOD_UNITS
-        fresh[s, bin[i] // BINS_PER_GROUP] += count[i] * (weight[i] // WEIGHT_ONE) * units
+        fresh[s, bin_[i] // BINS_PER_GROUP] += count[i] * (weight[i] // WEIGHT_ONE) * units
         requests[s] += count[i]
         if first_boundary[s] < 0:
             first_boundary[s] = boundary

@@ -18,7 +18,7 @@ from tidegate.rules.sources import Sources
 from tidegate.schemas.cells import BUCKET_MS, SELF_TIME
 from tidegate.schemas.partials import Blocks, PartialsRecord, decode_partials
 
-__all__ = ["FUTURE_BUCKETS_MAX", "Evaluator", "PartitionsChanged"]
+__all__ = ["FUTURE_BUCKETS_MAX", "Evaluator", "PartitionsChangedError"]
 
 FUTURE_BUCKETS_MAX = 240
 SNAPSHOT_EVERY_BOUNDARIES = 20
@@ -27,7 +27,7 @@ JUMP_BOUNDARIES = 7_200
 _LAG_MAX = 63
 
 
-class PartitionsChanged(ValueError):
+class PartitionsChangedError(ValueError):
     """The partials topic has another number of partitions than this worker knows."""
 
 
@@ -68,7 +68,7 @@ class Evaluator:
     def feed(self, record: bytes, *, offset: int, append_ms: int) -> Outputs:
         """One record of `tidegate.partials`, at its log offset, with the time the broker appended it.
 
-        Raises PartitionsChanged where the writer saw another number of partitions. Bytes that are no
+        Raises PartitionsChangedError where the writer saw another number of partitions. Bytes that are no
         partials record are counted, never raised: one broken record must not stop a partition."""
         out = Outputs(boundary=self.boundary)
         try:
@@ -77,7 +77,7 @@ class Evaluator:
             out.counters["undecodable_partials"] += 1
             return out
         if read.partitions_count != self.partitions_count:
-            raise PartitionsChanged(
+            raise PartitionsChangedError(
                 f"tidegate.partials: a record says {read.partitions_count} partitions, this worker sees "
                 f"{self.partitions_count}; the number is fixed at creation: make the topic anew"
             )

@@ -92,6 +92,7 @@ class Exemplars:
         return [f"{e[3]:016x}{e[4]:016x}" for e in self.best.get(slot, ()) if e[0] >= oldest]
 
     def forget(self, slots: npt.NDArray[np.int64]) -> None:
+        """Drops what was kept of keys that ended."""
         for slot in slots.tolist():
             self.best.pop(slot, None)
 

@@ -1,7 +1,7 @@
 """numba where it is installed; without it the same loops run as plain Python, slowly but equally."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 __all__ = ["HAS_NUMBA", "kernel"]
 
@@ -20,5 +20,4 @@ def kernel(function: Function) -> Function:
     No fastmath: sums must come out in the order that is written, on every CPU."""
     if not HAS_NUMBA:
         return function
-    compiled: Function = numba.njit(nogil=True, cache=True)(function)
-    return compiled
+    return cast(Function, numba.njit(nogil=True, cache=True)(function))

@@ -193,4 +193,5 @@ def _slow_requests(units: Ints, counts: Ints, requests: Floats) -> Floats:
 
 
 def _total(counts: Ints, first: int) -> Floats:
-    return counts[:, first : first + OUTCOMES].sum(axis=1).astype(np.float64)
+    out: Floats = counts[:, first : first + OUTCOMES].sum(axis=1).astype(np.float64)
+    return out

@@ -113,6 +113,7 @@ class Keys:
 
     @property
     def services_count(self) -> int:
+        """Distinct services among the live keys."""
         return len(self._services)
 
     def _grow(self) -> None:

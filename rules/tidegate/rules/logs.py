@@ -39,4 +39,5 @@ def ln(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     index = np.minimum(position.astype(np.int64), _STEPS - 1)
     below = _MANTISSA_LN[index]
     interpolated = below + (_MANTISSA_LN[index + 1] - below) * (position - index)
-    return interpolated + (exponent - 1) * float(_LN2)
+    out: npt.NDArray[np.float64] = interpolated + (exponent - 1) * float(_LN2)
+    return out

@@ -182,7 +182,7 @@ class Partition:
         )
         live = in_order[in_order != self.other_slot]
         found = self._increments(merged, boundary, live, target_bin)
-        touched = found.any(axis=1)
+        touched: npt.NDArray[np.bool_] = np.asarray((found > 0).any(axis=1))
         self.key_state.seen_boundary[live[touched]] = boundary
         totals = window_totals(self.windows, live)
         seen = services.seen_buckets(self.services, self.keys.service_slot[live], boundary)

@@ -28,10 +28,12 @@ class Arrived:
     """(Kafka time - bucket) in buckets, 0..63: how old the span was when it arrived."""
 
     def where(self, index: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Arrived":
+        """Those of an index or mask."""
         return Arrived(*(getattr(self, name)[index] for name in self.__slots__))
 
     @classmethod
     def concatenate(cls, parts: "list[Arrived]") -> "Arrived":
+        """All of several, in order."""
         if len(parts) == 1:
             return parts[0]
         return cls(*(np.concatenate([getattr(p, name) for p in parts]) for name in cls.__slots__))
@@ -77,6 +79,7 @@ class Pending:
         return sorted(self._by_bucket)
 
     def last_bucket(self) -> int | None:
+        """The newest bucket with cells, None without any."""
         return max(self._by_bucket, default=None)
 
     def start_offset(self, boundary: int, otherwise: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tidegate.rules.evaluator import Evaluator, PartitionsChanged
+from tidegate.rules.evaluator import Evaluator, PartitionsChangedError
 from tidegate.rules.fold import fold
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.packing import Packer, SourceMark
@@ -20,7 +20,7 @@ from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.otlp import decode
 from tidegate.schemas.partials import Source
 
-__all__ = ["Evaluator", "Offline", "Outputs", "PartitionsChanged", "Snapshot"]
+__all__ = ["Evaluator", "Offline", "Outputs", "PartitionsChangedError", "Snapshot"]
 
 _SOURCE = Source("replay", 0)
 _LISTED = ((_SOURCE.topic_id, 1),)

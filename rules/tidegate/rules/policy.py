@@ -104,38 +104,47 @@ class Policy:
 
     @property
     def grace_ms(self) -> int:
+        """How long after its end a bucket stays open."""
         return self.file.timing.grace_ms
 
     @property
     def source_wait_ms(self) -> int:
+        """After this silence a source is left out."""
         return self.file.timing.source_wait_ms
 
     @property
     def skew_max_ms(self) -> int:
+        """How far a bucket may lie in the broker's future."""
         return self.file.timing.skew_max_ms
 
     @property
     def services_max(self) -> int:
+        """Services per evaluate partition."""
         return self.file.limits.services_max
 
     @property
     def keys_max(self) -> int:
+        """Keys per evaluate partition."""
         return self.file.limits.keys_max
 
     @property
     def timing(self) -> Timing:
+        """Grace, waits, leases."""
         return self.file.timing
 
     @property
     def evidence(self) -> EvidenceSettings:
+        """Numbers of the evidence rule."""
         return self.file.evidence
 
     @property
     def profiles(self) -> ProfileSettings:
+        """Numbers of the score profiles."""
         return self.file.profiles
 
     @property
     def baseline(self) -> BaselineSettings:
+        """Numbers of baselines and targets."""
         return self.file.baseline
 
     def settings_for(self, service: str, target: str) -> int:
@@ -165,7 +174,7 @@ def load_policy(text: str, *, where: str) -> Policy:
     try:
         read = msgspec.convert(merged, PolicyFile, strict=True)
     except msgspec.ValidationError as problem:
-        raise PolicyError(f"{where}: {_told(str(problem), merged)}") from None
+        raise PolicyError(f"{where}: {_told(str(problem))}") from None
     _check(read, where)
     version = hashlib.sha256(msgspec.json.encode(read, order="deterministic")).hexdigest()[:8]
     settings = (read.settings, *(rule.settings for rule in read.services))
@@ -196,7 +205,7 @@ class _Loader(yaml.SafeLoader):
 def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             line = key_node.start_mark.line + 1
             raise PolicyError(f"line {line}: {key!r} is given twice; keep one")
@@ -235,7 +244,7 @@ def _rule(rule: Any, settings: dict[str, Any]) -> Any:
     return {"match": rule.get("match"), "settings": _over(settings, own)}
 
 
-def _told(problem: str, merged: dict[str, Any]) -> str:
+def _told(problem: str) -> str:
     """Msgspec's message, with a suggestion for a name that is nearly right."""
     if "unknown field" not in problem:
         return problem

@@ -34,6 +34,8 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Timing(_Strict, frozen=True, kw_only=True):
+    """Times of the log and of leases."""
+
     grace_ms: Annotated[int, Meta(ge=0, le=60_000)]
     """How long after its end a bucket stays open."""
     source_wait_ms: Annotated[int, Meta(ge=1_000, le=600_000)]
@@ -49,11 +51,15 @@ class Timing(_Strict, frozen=True, kw_only=True):
 
 
 class Limits(_Strict, frozen=True, kw_only=True):
+    """Bounds per evaluate partition; what goes beyond is counted under `(other)`."""
+
     services_max: Annotated[int, Meta(ge=1, le=500_000)]
     keys_max: Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class EvidenceSettings(_Strict, frozen=True, kw_only=True):
+    """Numbers of the rule `sequential`."""
+
     sharp_p1_min: Ratio
     sharp_factor: Factor
     mild_p1_min: Ratio
@@ -71,6 +77,8 @@ class EvidenceSettings(_Strict, frozen=True, kw_only=True):
 
 
 class BaselineSettings(_Strict, frozen=True, kw_only=True):
+    """Numbers of baselines and of the target made from them."""
+
     target_floor_ms: Count
     p50_factor: Factor
     p95_factor: Factor
@@ -84,6 +92,8 @@ class BaselineSettings(_Strict, frozen=True, kw_only=True):
 
 
 class ReferenceProfile(_Strict, frozen=True, kw_only=True):
+    """Numbers of the profile `reference`."""
+
     error_full: Positive
     """Error ratio at which the error term is 0."""
     latency_ms: Positive
@@ -96,6 +106,8 @@ class ReferenceProfile(_Strict, frozen=True, kw_only=True):
 
 
 class GuardedProfile(_Strict, frozen=True, kw_only=True):
+    """Numbers of the profile `guarded`."""
+
     error_full: Positive
     error_weight: Ratio
     latency_weight: Ratio
@@ -107,6 +119,8 @@ class GuardedProfile(_Strict, frozen=True, kw_only=True):
 
 
 class ProfileSettings(_Strict, frozen=True, kw_only=True):
+    """Bands, and the numbers of each profile."""
+
     bands: Annotated[tuple[Ratio, ...], Meta(min_length=4, max_length=4)]
     """Lower edges of closed, degraded_1, degraded_2, open."""
     reference: ReferenceProfile
@@ -114,6 +128,8 @@ class ProfileSettings(_Strict, frozen=True, kw_only=True):
 
 
 class OutcomeWeights(_Strict, frozen=True, kw_only=True):
+    """What each outcome counts in the weighted error ratio."""
+
     ok: Ratio
     client_error: Ratio
     cancelled: Ratio
@@ -169,6 +185,8 @@ class Settings(_Strict, frozen=True, kw_only=True):
 
 
 class Match(_Strict, frozen=True, kw_only=True):
+    """Which keys a rule is for."""
+
     service: str
     """Pattern (fnmatch) of the service; of an edge's caller."""
     target: str | None = None
@@ -176,11 +194,15 @@ class Match(_Strict, frozen=True, kw_only=True):
 
 
 class Rule(_Strict, frozen=True, kw_only=True):
+    """Settings of the keys that match, laid over the defaults."""
+
     match: Match
     settings: Settings
 
 
 class PolicyFile(_Strict, frozen=True, kw_only=True):
+    """A whole policy."""
+
     name: Annotated[str, Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9._-]+$")]
     warning: str | None = None
     """Printed by whoever enforces this policy."""

@@ -184,8 +184,8 @@ def _health(state: Partition, stepped: Stepped, boundary: int, partition: int) -
     )
 
 
-def _ms(bin: int) -> float | None:
-    return round(int(BIN_VALUE_NS[bin]) / 1e6, 3) if bin >= 0 else None
+def _ms(duration_bin: int) -> float | None:
+    return round(int(BIN_VALUE_NS[duration_bin]) / 1e6, 3) if duration_bin >= 0 else None
 
 
 def _thousandths(value: float) -> float:

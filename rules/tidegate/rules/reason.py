@@ -15,8 +15,8 @@ def reason_of(
     p95 84 ms, 412 qps; closed -> degraded_2: worse score confirmed`."""
     told = [
         f"score {score / 1000:.2f}" if score >= 0 else "score unknown",
-        f": error ratio {signals.error_ratio:.2f} of {signals.requests} requests "
-        f"in {signals.window_s:g} s",
+        f": error ratio {signals.error_ratio:.2f}",
+        f" of {signals.requests} requests in {signals.window_s:g} s",
     ]
     if signals.evidence_since_ms is not None:
         told.append(f" ({signals.evidence} evidence since {_clock(signals.evidence_since_ms)})")

@@ -6,6 +6,7 @@ thousandths, so that band edges are exact. Only + - x / and comparisons: two CPU
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,7 @@ class Judged:
 def piecewise(x: Floats, points: Points) -> Floats:
     """Linear between points (x ascending), flat beyond them."""
     out = np.full(x.shape, points[0][1], np.float64)
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         inside = x > x0
         out = np.where(inside, y0 + (y1 - y0) * ((x - x0) / (x1 - x0)), out)
         out = np.where(x >= x1, y1, out)

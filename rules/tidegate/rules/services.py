@@ -62,7 +62,8 @@ def seen_buckets(
 ) -> npt.NDArray[np.int64]:
     """Length of the part of the window in which the service was seen, 1..60 buckets. Shape kept."""
     since = np.maximum(services.seen_from[service_slots], boundary - WINDOW_BUCKETS)
-    return np.clip(boundary - since, 1, WINDOW_BUCKETS)
+    out: npt.NDArray[np.int64] = np.clip(boundary - since, 1, WINDOW_BUCKETS)
+    return out
 
 
 def age_ms(services: Services, service_slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -43,6 +43,7 @@ class Merged:
     weight: npt.NDArray[np.int64]
 
     def where(self, index: npt.NDArray[np.intp] | slice) -> "Merged":
+        """Those of an index or slice."""
         return Merged(
             self.slot[index],
             self.age[index],

@@ -105,7 +105,7 @@ def add_counts(
 
 @kernel
 def summaries(sums: Ints, slots: Ints, out: Ints) -> None:
-    """out (m, 4): requests, adjusted count, squared adjusted counts, adjusted count shed, by slot."""
+    """Fills out (m, 4): requests, adjusted count, squared adjusted counts, adjusted count shed, by slot."""
     for i in range(len(slots)):
         row = sums[slots[i]]
         requests, weight = np.int64(0), np.int64(0)
@@ -127,7 +127,7 @@ def add_sketch(
     self_row: Ints,
     slot: Counts32,
     code: Small,
-    bin: Small,
+    bin_: Small,
     count: Counts32,
     weight: Counts32,
     sign: int,
@@ -137,7 +137,7 @@ def add_sketch(
         c = np.int64(code[i])
         if (c >> EFFECT_SHIFT) & 7:
             continue
-        s, b = slot[i], bin[i]
+        s, b = slot[i], bin_[i]
         units = sign * np.int64(count[i]) * (np.int64(weight[i]) >> _UNIT_SHIFT)
         is_self = (c & SELF_TIME) != 0
         if not is_self:
@@ -155,7 +155,7 @@ def add_self_times(
     self_row: Ints,
     slot: Counts32,
     code: Small,
-    bin: Small,
+    bin_: Small,
     count: Counts32,
     weight: Counts32,
 ) -> None:
@@ -166,7 +166,9 @@ def add_self_times(
         if row < 0 or (c >> EFFECT_SHIFT) & 7:
             continue
         if (c & SELF_TIME) != 0 or (c & HAS_CALLS) == 0:
-            counts[row, WINDOW, bin[i]] += np.int64(count[i]) * (np.int64(weight[i]) >> _UNIT_SHIFT)
+            counts[row, WINDOW, bin_[i]] += np.int64(count[i]) * (
+                np.int64(weight[i]) >> _UNIT_SHIFT
+            )
 
 
 @kernel
@@ -175,7 +177,7 @@ def gather_sketch(
     place: Ints,
     slot: Counts32,
     code: Small,
-    bin: Small,
+    bin_: Small,
     count: Counts32,
     weight: Counts32,
 ) -> None:
@@ -186,7 +188,7 @@ def gather_sketch(
         if p < 0 or c & SELF_TIME or (c >> EFFECT_SHIFT) & 7:
             continue
         failed = 1 if _FAILED[c & OUTCOME_MASK] else 0
-        out[p, failed, bin[i]] += np.int64(count[i]) * (np.int64(weight[i]) >> _UNIT_SHIFT)
+        out[p, failed, bin_[i]] += np.int64(count[i]) * (np.int64(weight[i]) >> _UNIT_SHIFT)
 
 
 @kernel
@@ -238,7 +240,7 @@ def increments(
     slot: Ints,
     bucket: Ints,
     code: Ints,
-    bin: Ints,
+    bin_: Ints,
     count: Ints,
     weight: Ints,
     place: Ints,
@@ -264,7 +266,7 @@ def increments(
         effect = (c >> EFFECT_SHIFT) & 7
         n = np.float64(count[i])
         bad = is_failed[settings[s], c & OUTCOME_MASK] or (
-            target_bin[s] >= 0 and bin[i] > target_bin[s]
+            target_bin[s] >= 0 and bin_[i] > target_bin[s]
         )
         if effect == 0:
             w = np.float64(weight[i])

@@ -126,6 +126,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def severity(self) -> Level:
+        """The level as a number that orders."""
         return Level(LEVEL_NAMES.index(self.level))
 
 
@@ -155,6 +156,7 @@ def decode_decision(data: bytes) -> Decision:
 
 
 def encode_lease(lease: Lease) -> bytes:
+    """One line of JSON, without the newline."""
     return _encoder.encode(lease)
 
 

@@ -6,6 +6,7 @@ normal) must not cost a Python object.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -101,6 +102,7 @@ class Blocks:
 
     @classmethod
     def empty(cls) -> "Blocks":
+        """No block at all, for a record of watermarks."""
         return cls(**{name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}, keys=[])
 
 
@@ -176,7 +178,7 @@ def decode_partials(data: bytes) -> tuple[PartialsRecord, Blocks]:
     try:
         blocks_count = len(_unpack(columns["offset"], np.int64))
         cells_count = len(_unpack(columns["key"], np.int32))
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, dtype in _DTYPES.items():
             if name in columns:
                 arrays[name] = _unpack(columns[name], dtype)
