@@ -14,7 +14,7 @@ from tidegate.rules.logs import half_life_factor
 from tidegate.rules.policy import BaselineSettings
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.window import Merged
-from tidegate.schemas.bins import BIN_EDGES_NS, BINS_COUNT, bin_of_ns
+from tidegate.schemas.bins import BINS_COUNT, EDGES_NS, bin_of_ns
 from tidegate.schemas.cells import EFFECT_SHIFT, SELF_TIME, WEIGHT_ONE
 
 __all__ = ["TICK_BOUNDARIES", "Baselines", "feed", "tick"]
@@ -28,10 +28,10 @@ GOOD_UNITS = 10
 """A good request counts ten units, a bad one `bad_units`: an incident can't teach itself as normal."""
 
 _EDGES_US = np.concatenate(
-    ([0.0], BIN_EDGES_NS[BINS_PER_GROUP - 1 :: BINS_PER_GROUP].astype(np.float64) / 1000.0)
+    ([0.0], EDGES_NS[BINS_PER_GROUP - 1 :: BINS_PER_GROUP].astype(np.float64) / 1000.0)
 )
 _GROUP_EDGES_US = np.concatenate(
-    (_EDGES_US, np.full(max(0, GROUPS + 1 - len(_EDGES_US)), float(BIN_EDGES_NS[-1]) / 1000.0))
+    (_EDGES_US, np.full(max(0, GROUPS + 1 - len(_EDGES_US)), float(EDGES_NS[-1]) / 1000.0))
 )[: GROUPS + 1]
 
 

@@ -32,7 +32,7 @@ from tidegate.rules.score import Judged, score, score_level
 from tidegate.rules.services import Services
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.window import Merged, Windows
-from tidegate.schemas.bins import BIN_VALUES_NS, bin_of_ns
+from tidegate.schemas.bins import BIN_VALUE_NS, bin_of_ns
 from tidegate.schemas.cells import BUCKET_MS, EFFECT_SHIFT
 from tidegate.schemas.level import Level
 from tidegate.schemas.outcome import Effect
@@ -300,7 +300,7 @@ class Partition:
             p95 = self.windows.sketches.quantile_bins(
                 chosen, 950, which=kernel.WINDOW, failed_too=True
             )
-            table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUES_NS[p95] // 1000, -1)
+            table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
         new = score(table, columns.profile[settings], self.policy.profiles)
         self.key_state.score[slots] = np.where(new >= 0, new, self.key_state.score[slots])
         return judged
@@ -318,7 +318,7 @@ class Partition:
         is_slow = np.zeros(self.keys.capacity, np.bool_)
         if judged is not None:
             p90_ms[judged.slots] = np.where(
-                judged.p90_bin >= 0, BIN_VALUES_NS[judged.p90_bin] // 1_000_000, -1
+                judged.p90_bin >= 0, BIN_VALUE_NS[judged.p90_bin] // 1_000_000, -1
             )
             is_slow[judged.slots] = judged.slow > judged.error_ratio * judged.requests
         scores = self.key_state.score[live]

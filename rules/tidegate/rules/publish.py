@@ -11,7 +11,7 @@ from tidegate.rules.level import RULES
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.partition import Partition, Stepped
 from tidegate.rules.reason import reason_of
-from tidegate.schemas.bins import BIN_VALUES_NS
+from tidegate.schemas.bins import BIN_VALUE_NS
 from tidegate.schemas.cells import BUCKET_MS, WEIGHT_ONE
 from tidegate.schemas.decision import Decision, Lease, Signals
 from tidegate.schemas.health import Health
@@ -174,7 +174,7 @@ def _health(state: Partition, stepped: Stepped, boundary: int, partition: int) -
         keys=[state.keys.names[slot] or ("", "") for slot in slots.tolist()],
         score=state.key_state.score[slots],
         level=state.levels.level[slots],
-        p95_us=np.where(p95 >= 0, BIN_VALUES_NS[p95] // 1000, -1),
+        p95_us=np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1),
         key=key[kept].astype(np.uint32),
         age=merged.age[kept].astype(np.uint16),
         code=merged.code[kept].astype(np.uint16),
@@ -185,7 +185,7 @@ def _health(state: Partition, stepped: Stepped, boundary: int, partition: int) -
 
 
 def _ms(duration_bin: int) -> float | None:
-    return round(int(BIN_VALUES_NS[duration_bin]) / 1e6, 3) if duration_bin >= 0 else None
+    return round(int(BIN_VALUE_NS[duration_bin]) / 1e6, 3) if duration_bin >= 0 else None
 
 
 def _thousandths(value: float) -> float:

@@ -13,13 +13,12 @@ import numpy.typing as npt
 
 from tidegate.rules.logs import ln_exact
 from tidegate.rules.policy_types import Points, ProfileSettings
+from tidegate.schemas.bins import LN_GAMMA
 
 __all__ = ["PROFILES", "Judged", "piecewise", "score", "score_level", "unknown"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-LN_GAMMA = ln_exact(101.0) - ln_exact(99.0)
-"""Logarithm of the width of a sketch bin: bins apart x this = ln of the ratio."""
 
 
 @dataclass(slots=True)
