@@ -183,13 +183,15 @@ def _replay(args: argparse.Namespace) -> int:
     for file in args.files:
         if file != STDIN:
             open_recording(file).close()  # wrong names are told before anything is loaded
-    from tidegate.rules.pipeline import Offline
     from tidegate.streams.policy_option import policy_named
-    from tidegate.streams.replay_input import ReplayInput
 
-    offline = Offline(policy_named(args.policy))
-    source = ReplayInput(args.files, on_problem=_ProblemPrinter())
+    policy = policy_named(args.policy)
     with open_output(args.out) as out:
+        from tidegate.rules.pipeline import Offline
+        from tidegate.streams.replay_input import ReplayInput
+
+        offline = Offline(policy)
+        source = ReplayInput(args.files, on_problem=_ProblemPrinter())
         writer = DecisionWriter(out, args.scope)
         started = time.monotonic()
         with _progress(source, is_shown=not args.quiet and sys.stderr.isatty()):
