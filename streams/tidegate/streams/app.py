@@ -1,0 +1,239 @@
+"""The Faust app of a worker, and running it: ingest as a service in it, evaluate as its agent.
+
+No `faust` command is needed: `run_worker` starts the app, waits for a signal or the app's end, and
+stops it. (Its worker would insist on port 6066, and a second worker on one machine would die of it.)
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import tempfile
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import faust
+
+from tidegate.streams.errors import Failure
+from tidegate.streams.exactly import ExactApp, ExactTableManager
+from tidegate.streams.faust_security import broker_credentials, broker_url
+from tidegate.streams.logs import get_logger
+from tidegate.streams.metrics import MetricsServer, WorkerMetrics
+from tidegate.streams.source_topics import (
+    BrokerAwayError,
+    SourceTopics,
+    TopicFacts,
+    TopicMissingError,
+)
+from tidegate.streams.worker_settings import EVALUATE, INGEST, WorkerSettings
+
+if TYPE_CHECKING:
+    from tidegate.rules.policy import Policy
+    from tidegate.streams.evaluate import Evaluation
+
+__all__ = ["build_app", "run_worker"]
+
+RECORD_BYTES_MAX = 1_048_576
+"""Ours stay under 512 kB; see the topics' settings."""
+HELD_RECORDS_MAX = 128
+"""Of partials, waiting for the agent: up to 512 kB each."""
+_RETRY_S = 1.0
+
+log = get_logger("worker")
+
+
+def build_app(
+    settings: WorkerSettings,
+    policy: "Policy",
+    metrics: WorkerMetrics,
+    facts: Mapping[str, TopicFacts],
+    *,
+    data_dir: str,
+) -> ExactApp:
+    """The app with the stages of this worker's roles. `facts` are those of `wait_for_topics`.
+
+    Raises Failure where the topics don't fit together.
+    """
+    topics = settings.topics
+    app = ExactApp(
+        topics.evaluate_app_id,
+        broker=broker_url(settings.kafka),
+        broker_credentials=broker_credentials(settings.kafka),
+        broker_client_id=f"tidegate-{uuid.uuid4().hex[:8]}",
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.heartbeat_ms / 1000,
+        broker_rebalance_timeout=settings.session_timeout_ms / 1000,
+        broker_request_timeout=max(30.0, settings.session_timeout_ms / 1000 + 5.0),
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=RECORD_BYTES_MAX,
+        consumer_metadata_max_age_ms=30_000,
+        producer_max_request_size=RECORD_BYTES_MAX,
+        producer_compression_type="lz4" if _has_lz4() else None,
+        producer_linger=0.002,
+        producer_request_timeout=settings.delivery_timeout_ms / 1000,
+        stream_buffer_maxsize=HELD_RECORDS_MAX,
+        stream_wait_empty=False,
+        stream_recovery_delay=0.0,
+        stream_processing_timeout=1e9,  # its watchdog only warns, of what is normal here
+        agent_supervisor="mode.CrashingSupervisor",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=0,
+        store="memory://",
+        datadir=data_dir,
+        web_enabled=False,
+        loghandlers=[],
+        logging_config=None,
+        autodiscover=False,
+        TableManager=ExactTableManager,
+    )
+    if EVALUATE in settings.roles:
+        _add_evaluate(app, settings, policy, metrics, facts)
+    else:
+        app.producer_only = True
+    if INGEST in settings.roles:
+        from tidegate.streams.ingest import Ingest
+
+        ingest = Ingest(settings, metrics, grace_ms=policy.grace_ms)
+        app.add_dependency(ingest)
+    return app
+
+
+def _add_evaluate(
+    app: ExactApp,
+    settings: WorkerSettings,
+    policy: "Policy",
+    metrics: WorkerMetrics,
+    facts: Mapping[str, TopicFacts],
+) -> "Evaluation":
+    from tidegate.streams.evaluate import Evaluation
+
+    topics = settings.topics
+    count = facts[topics.partials].partitions_count
+    found = facts[topics.snapshots_changelog].partitions_count
+    if found != count:
+        raise Failure(
+            f"topic {topics.snapshots_changelog} has {found} partitions and {topics.partials} has "
+            f"{count}; they must be equal: `tidegate topics check` says how to mend it"
+        )
+    partials = app.topic(
+        topics.partials,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        partitions=count,
+    )
+    table = app.Table(
+        topics.snapshots_table, key_type=bytes, value_type=bytes, partitions=count, default=None
+    )
+    evaluation = Evaluation(app, table, topics, policy, metrics, partitions_count=count)
+
+    @app.agent(partials, name="evaluate")
+    async def evaluate(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.noack().events():
+            await evaluation.take(event.message)
+
+    return evaluation
+
+
+def run_worker(settings: WorkerSettings, policy: "Policy") -> int:
+    """Runs until SIGTERM or SIGINT: 0. Raises Failure where the worker ends by itself."""
+    return asyncio.run(_run(settings, policy))
+
+
+async def _run(settings: WorkerSettings, policy: "Policy") -> int:
+    metrics = WorkerMetrics()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _on_signal, stop, number)
+    metrics.set_stage("topics", is_ready=lambda: False, is_alive=lambda: True)
+    server = MetricsServer(metrics, host=settings.metrics_host, port=settings.metrics_port)
+    if settings.metrics_port:
+        server.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            data_dir = settings.data_dir or stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="tidegate-")
+            )
+            facts = await _topics_or_stop(settings, stop)
+            if facts is None:
+                return 0
+            metrics.set_stage("topics", is_ready=lambda: True, is_alive=lambda: True)
+            app = build_app(settings, policy, metrics, facts, data_dir=data_dir)
+            await _live(app, stop)
+    finally:
+        server.stop()
+    return 0
+
+
+async def _live(app: ExactApp, stop: asyncio.Event) -> None:
+    from tidegate.streams.evaluate import failure_of
+
+    app.finalize()
+    waits = [
+        asyncio.create_task(app.start()),
+        asyncio.create_task(stop.wait()),
+        asyncio.create_task(app.ended.wait()),
+    ]
+    starting, stopping, ending = waits
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            log.info("worker started")
+            await asyncio.wait([stopping, ending], return_when=asyncio.FIRST_COMPLETED)
+        if app.ended.is_set():
+            reason = app.crash_reason
+            assert reason is not None
+            raise failure_of(reason)
+        log.info("worker stops")
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        await app.stop()
+
+
+async def _topics_or_stop(
+    settings: WorkerSettings, stop: asyncio.Event
+) -> dict[str, TopicFacts] | None:
+    """Facts of all topics that the roles need; waits for missing ones, and says so once."""
+    topics = settings.topics
+    names = [topics.partials]
+    if INGEST in settings.roles:
+        names += [topics.otlp_spans, topics.dlq]
+    if EVALUATE in settings.roles:
+        names += [topics.decisions, topics.health, topics.snapshots_changelog]
+    broker = SourceTopics({**settings.kafka, "error_cb": lambda _: None, "log_level": 0})
+    said = ""
+    while not stop.is_set():
+        try:
+            return await asyncio.to_thread(broker.facts, names)
+        except TopicMissingError as problem:
+            text = f"missing topics: {', '.join(sorted(problem.names))}; waiting for them. Make them with `tidegate topics create`"
+        except BrokerAwayError as problem:
+            servers = settings.kafka["bootstrap.servers"]
+            text = f"{servers}: no Kafka broker answers ({problem}); waiting for it. Check --brokers and --kafka-config"
+        if text != said:
+            log.warning(text)
+            said = text
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _RETRY_S)
+    return None
+
+
+def _on_signal(stop: asyncio.Event, number: int) -> None:
+    if stop.is_set():
+        os._exit(128 + number)  # asked twice: whoever asks knows why
+    stop.set()
+
+
+def _has_lz4() -> bool:
+    """aiokafka compresses with a package that it doesn't require."""
+    from aiokafka.codec import has_lz4
+
+    return bool(has_lz4())
+

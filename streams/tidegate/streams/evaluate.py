@@ -1,0 +1,284 @@
+"""evaluate: a Faust agent that feeds each partition's log to its evaluator and publishes what comes out.
+
+On every assignment a partition's memory is discarded and rebuilt from its newest whole snapshot; from
+the snapshot's boundary on it publishes again the same bytes, which readers recognise. So it never
+matters what a worker had published before it was killed, frozen or moved.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from faust.types import TP
+
+from tidegate.rules.pipeline import Evaluator, Outputs, PartitionsChanged, Snapshot
+from tidegate.schemas.health import encode_health
+from tidegate.schemas.topics import Topics
+from tidegate.streams.errors import Failure
+from tidegate.streams.exactly import ExactApp
+from tidegate.streams.logs import get_logger
+from tidegate.streams.snapshot_table import (
+    chunk_key,
+    keys_before,
+    manifest_key,
+    newest_first,
+)
+
+if TYPE_CHECKING:
+    from tidegate.rules.policy import Policy
+    from tidegate.streams.metrics import WorkerMetrics
+
+__all__ = ["Evaluation", "OwnedPartition"]
+
+SNAPSHOTS_KEPT = 2
+ALIVE_S = 90.0
+
+log = get_logger("evaluate")
+
+
+@dataclass(slots=True)
+class OwnedPartition:
+    """A partition's memory, from one assignment to the next."""
+
+    number: int
+    evaluator: Evaluator
+    expected: int
+    """Offset of the next record to feed."""
+    kept: list[int] = field(default_factory=list)
+    """Boundaries of the last snapshots, oldest first."""
+    keys: dict[bytes, None] = field(default_factory=dict)
+    """Keys in the snapshots' table."""
+    gap_at: int = -1
+    """Where records were missing and have been sought once already."""
+
+
+class Evaluation:
+    """All partitions of this worker. Made before the app starts; the agent calls `take`."""
+
+    def __init__(
+        self,
+        app: ExactApp,
+        table: Any,
+        topics: Topics,
+        policy: "Policy",
+        metrics: "WorkerMetrics",
+        *,
+        partitions_count: int,
+    ) -> None:
+        self._app, self._table, self._topics = app, table, topics
+        self._policy, self._metrics = policy, metrics
+        self._partitions_count = partitions_count
+        self._owned: dict[int, OwnedPartition] = {}
+        self._starts: dict[TP, int] = {}
+        self._is_rebuilt = False
+        self._busy_since_s: float | None = None
+        app.starts = self
+        table.on_recover(self._rebuild_or_end)
+        app.on_partitions_revoked.connect(self._on_revoked)
+        metrics.set_stage(
+            "evaluate", is_ready=lambda: self._is_rebuilt, is_alive=lambda: self.is_alive
+        )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether no record has been in hand for too long."""
+        since = self._busy_since_s
+        return since is None or time.monotonic() - since < ALIVE_S
+
+    def start_offsets(self) -> Mapping[TP, int]:
+        """From where each rebuilt partition must be read."""
+        return self._starts
+
+    async def take(self, message: Any) -> None:
+        """Feeds one record and publishes what comes out. Every record once, in the log's order: Faust
+        may hand over records of an assignment before, or (at a rebalance) again from the start."""
+        owned = self._owned.get(message.partition)
+        if owned is None or message.offset < owned.expected:
+            return
+        if message.offset > owned.expected and not await self._accept_gap(owned, message.offset):
+            return
+        self._busy_since_s = began_s = time.monotonic()
+        append_ms = round(message.timestamp * 1000)
+        outputs = await asyncio.to_thread(
+            owned.evaluator.feed, message.value, offset=message.offset, append_ms=append_ms
+        )
+        took_s = time.monotonic() - began_s
+        if self._owned.get(owned.number) is not owned:
+            return  # moved meanwhile: its new owner, or our new memory of it, publishes this
+        owned.expected = message.offset + 1
+        self._measure(owned, outputs, took_s)
+        await self._publish(owned, outputs)
+        self._busy_since_s = None
+
+    async def _accept_gap(self, owned: OwnedPartition, offset: int) -> bool:
+        """Offsets of partials have no holes: if some are missing, they are read again. Only if they
+        don't come then (removed by retention meanwhile) is the gap a fact of the log."""
+        if owned.gap_at == owned.expected:
+            log.error(
+                "records of partials are gone before they were read",
+                partition=owned.number,
+                first=owned.expected,
+                last=offset - 1,
+            )
+            owned.expected = offset
+            return True
+        log.warning("records were skipped; reading them again", partition=owned.number)
+        owned.gap_at = owned.expected
+        await self._app.consumer.seek(TP(self._topics.partials, owned.number), owned.expected)
+        return False
+
+    # ---- publishing ----
+
+    async def _publish(self, owned: OwnedPartition, outputs: Outputs) -> None:
+        """All of it, every send awaited, before the next record is fed; then the snapshot."""
+        topics = self._topics
+        records = outputs.records()
+        sends = [await self._send(topics.decisions, key, value) for key, value in records]
+        key = str(owned.number).encode()
+        for health in outputs.health:
+            sends += [
+                await self._send(topics.health, key, part, partition=0)
+                for part in encode_health(health)
+            ]
+        if sends:
+            await asyncio.gather(*sends)
+        self._metrics.decisions.inc(len(records))
+        if outputs.snapshot is not None:
+            await self._save(owned, outputs.snapshot)
+
+    async def _save(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
+        """Chunks, then the manifest, then the commit, then the deletion of what is too old."""
+        number, boundary = owned.number, snapshot.boundary
+        chunks = {
+            chunk_key(number, boundary, i): chunk for i, chunk in enumerate(snapshot.chunks)
+        }
+        await self._store(number, chunks)
+        manifest = manifest_key(number, boundary)
+        await self._store(number, {manifest: snapshot.manifest})
+        owned.keys |= dict.fromkeys([*chunks, manifest])
+        if self._owned.get(number) is not owned:
+            return
+        tp = TP(self._topics.partials, number)
+        await self._app.consumer.commit_exactly(tp, snapshot.start_offset)
+        self._metrics.snapshots.inc()
+        if boundary not in owned.kept:
+            owned.kept = sorted([*owned.kept, boundary])[-SNAPSHOTS_KEPT:]
+        if len(owned.kept) == SNAPSHOTS_KEPT:
+            old = keys_before(owned.keys, number, owned.kept[0])
+            await self._store(number, dict.fromkeys(old))
+            for key in old:
+                del owned.keys[key]
+
+    async def _store(self, partition: int, rows: Mapping[bytes, bytes | None]) -> None:
+        """Straight to the changelog. `Table.send_changelog` goes through a buffer whose futures may
+        never end after an error, and needs an event that is acknowledged."""
+        changelog = self._topics.snapshots_changelog
+        sends = [
+            await self._send(changelog, key, value, partition=partition)
+            for key, value in rows.items()
+        ]
+        await asyncio.gather(*sends)
+
+    async def _send(
+        self, topic: str, key: bytes, value: bytes | None, *, partition: int | None = None
+    ) -> Any:
+        """A future that ends when the broker has it."""
+        return await self._app.producer.send(topic, key, value, partition, None, None)
+
+    # ---- assignment ----
+
+    async def _on_revoked(self, app: Any, revoked: Any = (), **_: Any) -> None:
+        """Memory is worth nothing once others may write the log's consequences: it is built anew from
+        the snapshots at the next assignment, whether the partition comes back or not."""
+        self._is_rebuilt = False
+        self._owned = {}
+        self._starts = {}
+
+    async def _rebuild_or_end(self) -> None:
+        """Faust swallows what a recovery callback raises."""
+        try:
+            await self._rebuild()
+        except Exception as problem:  # noqa: BLE001 - handed to the app, which ends
+            await self._app.crash(problem)
+
+    async def _rebuild(self) -> None:
+        consumer = self._app.consumer
+        tps = sorted(tp for tp in consumer.assignment() if tp.topic == self._topics.partials)
+        earliest = await consumer.earliest_offsets(*tps) if tps else {}
+        owned, starts = {}, {}
+        for tp in tps:
+            one = await asyncio.to_thread(self._restored, tp.partition)
+            low = earliest[tp]
+            if one.expected < low:
+                if one.expected > 0 or low > 0:
+                    log.warning(
+                        "the log's beginning is past its retention; levels may differ from those "
+                        "of a worker that read it",
+                        partition=tp.partition,
+                        needed=one.expected,
+                        first=low,
+                    )
+                one.expected = low
+            owned[tp.partition] = one
+            starts[tp] = one.expected
+        self._owned, self._starts = owned, starts
+        self._is_rebuilt = True
+        self._metrics.rebuilds.inc(len(owned))
+        log.info(
+            "partitions rebuilt",
+            partitions={p: one.expected for p, one in sorted(owned.items())},
+        )
+
+    def _restored(self, partition: int) -> OwnedPartition:
+        """From the newest snapshot that is whole; from the log's beginning where there is none."""
+        rows: Mapping[bytes, bytes] = dict(self._table.data.items())
+        keys: dict[bytes, None] = {
+            key: None for key in rows if key.decode().startswith(f"{partition}/")
+        }
+        for stored in newest_first(rows, partition):
+            try:
+                evaluator = Evaluator.restore(
+                    partition,
+                    self._policy,
+                    stored.manifest,
+                    stored.chunks,
+                    partitions_count=self._partitions_count,
+                )
+            except ValueError as problem:
+                log.warning("a snapshot is not whole", partition=partition, problem=str(problem))
+                continue
+            start = start_offset_of(stored.manifest)
+            return OwnedPartition(partition, evaluator, start, [stored.boundary], keys)
+        evaluator = Evaluator(partition, self._policy, partitions_count=self._partitions_count)
+        return OwnedPartition(partition, evaluator, 0, [], keys)
+
+    # ---- measures ----
+
+    def _measure(self, owned: OwnedPartition, outputs: Outputs, took_s: float) -> None:
+        metrics, label = self._metrics, str(owned.number)
+        metrics.partials.inc()
+        metrics.count(outputs.counters)
+        if boundaries := outputs.counters.get("boundaries", 0):
+            metrics.step_s.observe(took_s / boundaries)
+        if outputs.boundary is not None:
+            metrics.boundary.labels(label).set(outputs.boundary)
+        if outputs.watermark_ms is not None:
+            metrics.watermark_delay_s.labels(label).set(time.time() - outputs.watermark_ms / 1000)
+
+
+def start_offset_of(manifest: bytes) -> int:
+    """From where the log must be read again to rebuild the window."""
+    import msgspec
+
+    from tidegate.rules.standing import Manifest
+
+    return msgspec.msgpack.decode(manifest, type=Manifest).start_offset
+
+
+def failure_of(problem: BaseException) -> BaseException:
+    """What a user is told of why a worker ended."""
+    if isinstance(problem, PartitionsChanged):
+        return Failure(str(problem))
+    return problem
