@@ -87,7 +87,7 @@ def test_the_workers_port_is_the_one_that_is_scraped_and_checked() -> None:
     (target,) = job["dns_sd_configs"]
     command = [str(part) for part in SERVICES["worker"]["command"]]
     assert target["names"] == ["worker"]
-    assert str(target["port"]) == command[command.index("--http-port") + 1]
+    assert str(target["port"]) == command[command.index("--metrics-port") + 1]
     assert f":{target['port']}/healthz" in " ".join(SERVICES["worker"]["healthcheck"]["test"])
 
 
