@@ -1,24 +1,26 @@
 """`tidegate dump`: the internal log of a run as one file, to recompute or keep what was decided.
 
-A dump is a line of text, then zstd: a header and records, msgpack behind their length (big-endian
+A dump is a line of text, then zstd: a header, then records (snapshots first), msgpack behind their length (big-endian
 u32). Only `tidegate replay --internal` reads it, and only of its own format number.
 """
 
 import argparse
+import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 import zstandard
 
+from tidegate.schemas.topics import Topics
 from tidegate.streams.errors import Failure, UsageError
 from tidegate.streams.kafka_log import LogRecord, Span, log_spans, read_log
 from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
 from tidegate.streams.unpacked import Unpacked
 
-__all__ = ["DumpHeader", "add_parser", "read_dump", "write_dump"]
+__all__ = ["DumpHeader", "add_parser", "internal_log", "read_dump", "write_dump"]
 
 DUMP_FORMAT = 1
 _MAGIC = b"tidegate dump %d\n"
@@ -27,8 +29,9 @@ _LENGTH_BYTES = 4
 
 _DESCRIPTION = """\
 Writes the internal log of a live run into one file: the partials (what was counted, and when)
-with offsets and append times, and the decisions that were published. `tidegate replay
---internal FILE` recomputes the decisions from it, and --compare compares.
+with offsets and append times, the decisions that were published, and, where retention has
+removed the oldest partials, the snapshots to begin from. `tidegate replay --internal FILE`
+recomputes the decisions from it, and --compare compares.
 
 Reads without a consumer group and changes nothing on the broker."""
 _EXAMPLES = """\
@@ -44,6 +47,8 @@ class DumpHeader(msgspec.Struct, frozen=True, kw_only=True):
     partials: str
     """Name of the partials topic."""
     decisions: str
+    snapshots: str
+    """Changelog of evaluate's snapshots; in the dump only where partials don't begin at offset 0."""
     spans: list[Span]
     """Of each partition the offsets that were there."""
 
@@ -112,26 +117,31 @@ def read_dump(path: str) -> tuple[DumpHeader, Iterator[LogRecord]]:
     return header, records()
 
 
-def dump_header(config: dict[str, str], partials: str, decisions: str) -> DumpHeader:
-    """What a dump of the log would hold now. Decisions' end is asked first: whatever was published
-    before then follows from partials that are in the dump too.
+def internal_log(
+    config: Mapping[str, str], topics: Topics
+) -> tuple[DumpHeader, Iterator[LogRecord]]:
+    """What the log holds now. Decisions' end is asked first: whatever was published before then follows
+    from partials that are read too. Raises Failure where the broker doesn't answer.
     """
-    spans = log_spans(config, [decisions, partials])
-    return DumpHeader(partials=partials, decisions=decisions, spans=spans)
-
-
-def in_order(header: DumpHeader) -> Sequence[Span]:
-    """Spans as they are read: partials, then decisions."""
-    return sorted(header.spans, key=lambda span: span.topic != header.partials)
+    spans = log_spans(config, [topics.decisions, topics.partials])
+    is_cut = any(span.low for span in spans if span.topic == topics.partials)
+    snapshots = log_spans(config, [topics.snapshots_changelog]) if is_cut else []
+    header = DumpHeader(
+        partials=topics.partials,
+        decisions=topics.decisions,
+        snapshots=topics.snapshots_changelog,
+        spans=[*snapshots, *spans],
+    )
+    return header, itertools.chain(read_log(config, snapshots), read_log(config, spans))
 
 
 def _dump(args: argparse.Namespace) -> int:
     from tidegate.streams.replay import open_output
 
     config, topics = kafka_config_of(args), topics_of(args)
-    header = dump_header(config, topics.partials, topics.decisions)
+    header, records = internal_log(config, topics)
     with open_output(args.out) as out:
-        count = write_dump(out, header, read_log(config, in_order(header)))
+        count = write_dump(out, header, records)
     sys.stderr.write(f"{args.out}: {count:,} records\n")
     return 0
 
