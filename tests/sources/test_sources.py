@@ -26,7 +26,7 @@ def blocks(offsets: list[int], *, source: int = 0, part: int = 0, parts: int = 1
 
 
 def admit(sources: Sources, offsets: list[int], **names: int) -> list[bool]:
-    return sources.admit(NAMES, blocks(offsets, **names)).tolist()
+    return list(map(bool, sources.admit(NAMES, blocks(offsets, **names))))
 
 
 def mark(

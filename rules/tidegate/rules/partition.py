@@ -50,12 +50,16 @@ class KeyState(StateColumns):
     spec: ClassVar[dict[str, tuple[type, float, int]]] = {
         "score": (np.int32, -1, 0),
         "seen_boundary": (np.int64, -1, 0),
+        "made_boundary": (np.int64, -1, 0),
         "is_published": (np.bool_, 0, 0),
     }
     score: npt.NDArray[np.int32]
     """Thousandths, -1 unknown; held while nothing is merged."""
     seen_boundary: Ints
-    """The last boundary that merged anything of the key."""
+    """The last boundary that merged anything of the key; -1: its cells are still waiting, so for all
+    that is published it does not exist yet."""
+    made_boundary: Ints
+    """The first boundary after the key got its slot."""
     is_published: npt.NDArray[np.bool_]
 
 
@@ -180,10 +184,9 @@ class Partition:
             settings=self.settings,
             target_bin=target_bin,
         )
-        live = in_order[in_order != self.other_slot]
+        live = self._live(in_order, merged, boundary)
         found = self._increments(merged, boundary, live, target_bin)
         touched: npt.NDArray[np.bool_] = np.asarray((found > 0).any(axis=1))
-        self.key_state.seen_boundary[live[touched]] = boundary
         totals = window_totals(self.windows, live)
         seen = services.seen_buckets(self.services, self.keys.service_slot[live], boundary)
         qps = per_second(totals.offered, seen)
@@ -195,6 +198,16 @@ class Partition:
         shed_count = int(merged.count[is_shed].sum())
         dropped, is_dropped = self._drop_idle(live, boundary)
         return Stepped(live, merged, touched, qps, changes, dropped, is_dropped, shed_count)
+
+    def _live(self, in_order: Ints, merged: Merged, boundary: int) -> Ints:
+        """Keys that merged something now or before, but `other`. When a key's cells arrive depends on
+        how far ahead its source is; when they are merged doesn't."""
+        state = self.key_state
+        state.seen_boundary[merged.slot] = boundary
+        new = in_order[state.made_boundary[in_order] < 0]
+        state.made_boundary[new] = boundary
+        is_live = (state.seen_boundary[in_order] >= 0) & (in_order != self.other_slot)
+        return in_order[is_live]
 
     def _increments(self, merged: Merged, boundary: int, live: Ints, target_bin: Ints) -> Floats:
         place = np.full(self.keys.capacity, len(live), np.int64)  # a last row for `other`
@@ -396,10 +409,11 @@ class Partition:
         ttl = self.policy.columns.key_ttl_boundaries[self.settings[live]]
         idle = boundary - self.key_state.seen_boundary[live] > ttl
         is_dropped = idle & (self.levels.level[live] == int(Level.CLOSED))
-        ends = live[is_dropped]
+        unborn = self._never_merged(boundary) if boundary % TICK_BOUNDARIES == 0 else _EMPTY
+        ends = np.concatenate((live[is_dropped], unborn))
         if not len(ends):
             return [], is_dropped
-        scopes = [self.keys.scopes[slot] for slot in ends.tolist()]
+        scopes = [self.keys.scopes[slot] for slot in live[is_dropped].tolist()]
         self.windows.reset(ends)
         self.exemplars.forget(ends)
         for state in self.key_columns():
@@ -409,6 +423,13 @@ class Partition:
             if gone >= 0:
                 self.services.reset(np.array([gone]))
         return scopes, is_dropped
+
+    def _never_merged(self, boundary: int) -> Ints:
+        """Slots of keys all of whose cells were too late."""
+        slots = self.keys.in_order()
+        ttl = self.policy.columns.key_ttl_boundaries[self.settings[slots]]
+        never = (self.key_state.seen_boundary[slots] < 0) & (slots != self.other_slot)
+        return slots[never & (boundary - self.key_state.made_boundary[slots] > ttl)]
 
 
 _SHED_EFFECTS = (int(Effect.SHED), int(Effect.FALLBACK))

@@ -1,0 +1,5 @@
+"""OTLP bytes to columns."""
+
+from tidegate.schemas.otlp.decoding import decode
+
+__all__ = ["decode"]

@@ -1,0 +1,167 @@
+"""Decoding by protobuf's own parser, one span at a time: obvious, slow, complete.
+
+The oracle of the kernel's tests, and the fallback where numba is missing.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tidegate.schemas.cells import WEIGHT_ONE
+from tidegate.schemas.columns import SpanColumns
+from tidegate.schemas.conventions import INSTANCE, SPAN_FIELDS
+from tidegate.schemas.otlp.classify import Value, effect_of, outcome_of, target_of, weight_of
+from tidegate.schemas.otlp.json import is_json, request_from_json
+from tidegate.schemas.outcome import SpanKind
+from tidegate.schemas.scope import NAME_CHARS_MAX, UNKNOWN_SERVICE
+
+__all__ = ["decode_by_protobuf"]
+
+_CALLS = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
+_WANTED = {name for names in SPAN_FIELDS.values() for name in names}
+
+
+class _Names:
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        return self.numbers.setdefault(name, len(self.numbers))
+
+
+class _Rows:
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, ...]] = []
+        self.services, self.instances, self.targets = _Names(), _Names(), _Names()
+        self.counters: Counter[str] = Counter()
+        self.errors: dict[int, str] = {}
+
+
+def decode_by_protobuf(records: Sequence[bytes]) -> SpanColumns:
+    """Columns of a batch of records; one that can't be parsed has an entry in `record_errors`."""
+    out = _Rows()
+    for number, record in enumerate(records):
+        try:
+            request = _parse(record)
+        except (DecodeError, ValueError) as problem:
+            out.errors[number] = str(problem) or "not an ExportTraceServiceRequest"
+            continue
+        for resource_spans in request.resource_spans:
+            service, instance = _identity(resource_spans.resource.attributes, out.counters)
+            for scope_spans in resource_spans.scope_spans:
+                for span in scope_spans.spans:
+                    _add(out, number, service, instance, span)
+    return _columns(out, len(records))
+
+
+def _parse(record: bytes) -> ExportTraceServiceRequest:
+    if is_json(record):
+        return request_from_json(record)
+    request = ExportTraceServiceRequest()
+    request.ParseFromString(record)
+    return request
+
+
+def _text(value: str, counters: Counter[str]) -> str:
+    if len(value) > NAME_CHARS_MAX:
+        counters["names_cut"] += 1
+        return value[:NAME_CHARS_MAX]
+    return value
+
+
+def _identity(attributes: Iterable[KeyValue], counters: Counter[str]) -> tuple[str, str]:
+    found = {a.key: str(v) for a in attributes if (v := _value(a.value)) is not None}
+    name = found.get("service.name", "")
+    namespace = found.get("service.namespace", "")
+    if not name:
+        counters["unknown_service"] += 1
+        name, namespace = UNKNOWN_SERVICE, ""
+    service = f"{namespace}/{name}" if namespace else name
+    instance = next((found[key] for key in INSTANCE if found.get(key)), "")
+    return _text(service, counters), _text(instance, counters)
+
+
+def _value(value: AnyValue) -> Value | None:
+    kind = value.WhichOneof("value")
+    if kind in ("string_value", "int_value", "bool_value", "double_value"):
+        found: Value = getattr(value, kind)
+        return found
+    return None
+
+
+def _id(data: bytes, length: int, counters: Counter[str], name: str) -> bytes:
+    if len(data) == length:
+        return data
+    if data:
+        counters[name] += 1
+    return bytes(length)
+
+
+def _add(out: _Rows, record: int, service: str, instance: str, span: Span) -> None:
+    found: dict[str, Value] = {}
+    for attribute in span.attributes:
+        if attribute.key in _WANTED and (value := _value(attribute.value)) is not None:
+            found[attribute.key] = value
+    fields = {
+        field: found[name]
+        for field, names in SPAN_FIELDS.items()
+        for name in reversed(names)
+        if name in found
+    }
+    exception = ""
+    for event in span.events:
+        if event.name == "exception":
+            for attribute in event.attributes:
+                if attribute.key == "exception.type":
+                    exception = attribute.value.string_value
+    trace = _id(span.trace_id, 16, out.counters, "invalid_trace_ids")
+    span_id = _id(span.span_id, 8, out.counters, "invalid_span_ids")
+    parent = _id(span.parent_span_id, 8, out.counters, "invalid_parent_ids")
+    kind = span.kind if 0 <= span.kind <= 5 else 0
+    target = -1
+    if kind in _CALLS:
+        target = out.targets.number(_text(target_of(fields, span.name), out.counters))
+    out.rows.append(
+        (
+            record,
+            out.services.number(service),
+            out.instances.number(instance) if instance else -1,
+            kind,
+            outcome_of(fields, span.status.code, span.status.message, exception),
+            effect_of(fields),
+            span.start_time_unix_nano,
+            span.end_time_unix_nano,
+            int.from_bytes(trace[:8], "big"),
+            int.from_bytes(trace[8:], "big"),
+            int.from_bytes(span_id, "big"),
+            int.from_bytes(parent, "big"),
+            target,
+            weight_of(span.trace_state) if span.trace_state else WEIGHT_ONE,
+        )
+    )
+
+
+_TYPES = (
+    *(np.int32, np.int32, np.int32, np.uint8, np.uint8, np.uint8),
+    *(np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64),
+    *(np.int32, np.int32),
+)
+
+
+def _columns(out: _Rows, records_count: int) -> SpanColumns:
+    columns = list(zip(*out.rows, strict=True)) or [()] * len(_TYPES)
+    arrays = [np.array(column, dtype) for column, dtype in zip(columns, _TYPES, strict=True)]
+    return SpanColumns(
+        records_count,
+        *arrays,
+        services=list(out.services.numbers),
+        instances=list(out.instances.numbers),
+        targets=list(out.targets.numbers),
+        record_errors=out.errors,
+        counters=dict(out.counters),
+    )
