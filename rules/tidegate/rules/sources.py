@@ -185,7 +185,8 @@ class Sources:
     def forget_merged(self) -> None:
         """For logs in which nothing comes twice: raises every floor above what was merged."""
         for source in self._sources.values():
-            source.raise_floor(source.base + len(source.merged))
+            if source.merged.any():
+                source.raise_floor(source.base + int(np.flatnonzero(source.merged)[-1]) + 1)
 
     def records(self) -> list[SourceRecord]:
         """For the manifest, in order of name."""
