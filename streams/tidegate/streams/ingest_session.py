@@ -244,6 +244,7 @@ class IngestSession:
             return
         except TopicMissingError as problem:
             raise SessionEndedError(f"{self._spans}: is missing") from problem
+        self._check_ends(ends)
         until_s = time.monotonic() + CATCH_UP_S
         while self._behind(ends) and time.monotonic() < until_s and not self._is_full:
             self._read(0.005)
@@ -256,6 +257,13 @@ class IngestSession:
         phase_ms = self._grace_ms % step_ms
         now_ms = int(time.time() * 1000)
         self._due_ms = (now_ms - phase_ms) // step_ms * step_ms + phase_ms + step_ms
+
+    def _check_ends(self, ends: dict[int, int]) -> None:
+        """Before more is read: what was read when they were asked for can't lie beyond them."""
+        for partition, end in ends.items():
+            reading = self._step.readings.get(partition)
+            if reading is not None and reading.read_to > end:
+                raise SessionEndedError(f"{self._spans}[{partition}]: has shrunk")
 
     def _behind(self, ends: dict[int, int]) -> list[int]:
         readings = self._step.readings
@@ -287,8 +295,6 @@ class IngestSession:
         marks = []
         for partition, end in ends.items():
             reading = self._step.readings[partition]
-            if reading.read_to > end:
-                raise SessionEndedError(f"{self._spans}[{partition}]: has shrunk")
             reading.is_behind = reading.read_to < end
             if reading.is_behind:
                 if reading.time_ms is None:
