@@ -23,7 +23,7 @@ def request_from_json(record: bytes) -> ExportTraceServiceRequest:
     try:
         raw = json.loads(record)
         if not isinstance(raw, dict):
-            raise ValueError("OTLP/JSON is an object")
+            raise ValueError("OTLP/JSON is an object")  # noqa: TRY004 - the bytes are wrong, not a type
         request = ExportTraceServiceRequest()
         json_format.ParseDict(_mended(raw), request, ignore_unknown_fields=True)
     except (json_format.ParseError, RecursionError, UnicodeDecodeError) as problem:
