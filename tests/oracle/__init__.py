@@ -1,0 +1,2 @@
+"""A slow, obvious second opinion: keeps every span, and computes what a boundary should know from nothing
+but these."""
