@@ -245,7 +245,7 @@ class KafkaCluster:
         return found
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster_id = cluster_id_of(uuid.uuid4().bytes)
         command = java_command(
             "kafka.tools.StorageTool", log_conf="log4j2-tools.properties", heap_mb=256
         )
@@ -284,6 +284,14 @@ class KafkaCluster:
         raise KafkaTestError(
             f"topic {name} did not reach {partitions_count} partitions with leaders"
         )
+
+
+def cluster_id_of(random_bytes: bytes) -> str:
+    """A cluster id that never begins with `-`: Kafka's tool takes one that does for an option, which
+    was one start in 64.
+    """
+    text = base64.urlsafe_b64encode(random_bytes).decode().rstrip("=")
+    return text.replace("-", "A")
 
 
 def is_ci() -> bool:

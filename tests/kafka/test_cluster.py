@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 
 from tests.conftest import KafkaFactory
 from tests.kafka import KafkaCluster
+from tests.kafka.cluster import cluster_id_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +59,11 @@ def test_a_broker_can_be_killed_paused_and_filled(kafka_factory: KafkaFactory) -
         assert cluster.wait_ended() != 0
         cluster.start()
         assert send(cluster, "t", timeout_s=20)
+
+
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    assert cluster_id_of(bytes([0xF8]) + bytes(15)) == "AAAAAAAAAAAAAAAAAAAAAA"
+    assert not cluster_id_of(bytes([0xFB]) * 16).startswith("-")
 
 
 SCRIPT = """
