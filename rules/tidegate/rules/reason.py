@@ -1,7 +1,5 @@
 """Reason texts: the terms of the score, since when, and the rule that moved the level."""
 
-from datetime import UTC, datetime
-
 from tidegate.rules.level import TEXTS
 from tidegate.schemas.decision import Signals
 
@@ -34,7 +32,9 @@ def reason_of(
 
 
 def _clock(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%H:%M:%S")
+    """Time of day in UTC."""
+    seconds = ms // 1000 % 86_400
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def _number(value: float) -> str:
