@@ -117,7 +117,7 @@ def _show(args: argparse.Namespace, stack: contextlib.ExitStack) -> int:
         WorkerProcess(_worker_arguments(args, config["bootstrap.servers"], topics))
     )
     follower = Follower(config, decisions=topics.decisions, health=topics.health)
-    gate = stack.enter_context(ClientGate(config, topics.decisions))
+    gate = stack.enter_context(ClientGate(config, topics))
     shop = Shop(lambda _service: kafka_exporter(config, topics.otlp_spans), gate)
     stack.callback(shop.close)
     is_recovered = asyncio.run(_run(args.seconds, worker, follower, shop, screen))
