@@ -227,7 +227,8 @@ class Evaluator:
             is_idle = len(self.state.keys) == 0 and until - self.boundary > JUMP_BOUNDARIES
             return min([until, *self.pending.buckets()]) if is_idle else self.boundary + 1
         first = self.pending.buckets()[:1]
-        return min(until, max(first[0] + 1, until - FUTURE_BUCKETS_MAX)) if first else until
+        # A backlog is stepped through from its beginning, but not all the years from a wrong clock.
+        return min(until, max(first[0] + 1, until - JUMP_BOUNDARIES)) if first else until
 
     def _step(self, boundary: int, out: Outputs) -> None:
         cells, late_count = self.pending.take(boundary)
