@@ -97,7 +97,10 @@ def unpacked(records: list[PackedRecord]) -> dict[tuple[int, Source, int, int], 
         cell = exemplar = 0
         for i in range(len(b.offset)):
             cells = [
-                (b.keys[b.key[j]], *(int(c[j]) for c in (b.bucket, b.code, b.bin, b.count, b.weight)))
+                (
+                    b.keys[b.key[j]],
+                    *(int(c[j]) for c in (b.bucket, b.code, b.bin, b.count, b.weight)),
+                )
                 for j in range(cell, cell + b.cells_count[i])
             ]
             offers = [
@@ -146,7 +149,14 @@ def expected(records: list[Record]) -> dict[tuple[int, Source, int, int], Part]:
     }
 
 
-KEYS = [("cart", ""), ("cart", "redis"), ("päyments", ""), ("web", ""), ("web", "cart"), ("ads", "")]
+KEYS = [
+    ("cart", ""),
+    ("cart", "redis"),
+    ("päyments", ""),
+    ("web", ""),
+    ("web", "cart"),
+    ("ads", ""),
+]
 cell = st.tuples(
     st.sampled_from(KEYS),
     st.integers(3_000_000_000, 3_000_000_060) | st.integers(0, 36_893_488_147),
@@ -186,7 +196,9 @@ def test_a_large_block_is_cut_by_its_own_content(
     cells_count: int, keys_count: int, name_chars: int
 ) -> None:
     names = [("shop", f"{i:x}" * 9 + "t" * name_chars) for i in range(keys_count)]
-    cells: list[Cell] = [(names[i % keys_count], i % 50, 4, i % 900, 1, 64) for i in range(cells_count)]
+    cells: list[Cell] = [
+        (names[i % keys_count], i % 50, 4, i % 900, 1, 64) for i in range(cells_count)
+    ]
     offers: list[Offer] = [(names[i], 3, 4, i % 900, i, i) for i in range(min(keys_count, 4_000))]
     small: Record = ([(("shop", "x"), 1, 1, 1, 1, 64)], [])
     records = [small, (cells, offers), small]
@@ -224,7 +236,8 @@ def test_watermarks_come_last_in_every_partition() -> None:
         last = mine[-1]
         assert last.listed == [("topic", 1), ("other", 4)]
         assert [
-            (last.sources[w.source], w.epoch, w.watermark_ms, w.floor_offset) for w in last.watermarks
+            (last.sources[w.source], w.epoch, w.watermark_ms, w.floor_offset)
+            for w in last.watermarks
         ] == [(m.source, m.epoch, m.watermark_ms, m.floor_offset) for m in marks]
     assert packer.flush(marks) != []
     assert packer.flush() == []

@@ -170,8 +170,6 @@ async def _run(settings: WorkerSettings, policy: "Policy") -> int:
 
 
 async def _live(app: ExactApp, stop: asyncio.Event) -> None:
-    from tidegate.streams.evaluate import failure_of
-
     app.finalize()
     waits = [
         asyncio.create_task(app.start()),
@@ -188,7 +186,7 @@ async def _live(app: ExactApp, stop: asyncio.Event) -> None:
         if app.ended.is_set():
             reason = app.crash_reason
             assert reason is not None
-            raise failure_of(reason)
+            raise reason
         log.info("worker stops")
     finally:
         for task in waits:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
-from tidegate.rules.pipeline import Evaluator, Outputs, PartitionsChanged, Snapshot
+from tidegate.rules.pipeline import Evaluator, Outputs, PartitionsChangedError, Snapshot
 from tidegate.schemas.health import encode_health
 from tidegate.schemas.topics import Topics
 from tidegate.streams.errors import Failure
@@ -101,9 +101,12 @@ class Evaluation:
             return
         self._busy_since_s = began_s = time.monotonic()
         append_ms = round(message.timestamp * 1000)
-        outputs = await asyncio.to_thread(
-            owned.evaluator.feed, message.value, offset=message.offset, append_ms=append_ms
-        )
+        try:
+            outputs = await asyncio.to_thread(
+                owned.evaluator.feed, message.value, offset=message.offset, append_ms=append_ms
+            )
+        except PartitionsChangedError as problem:
+            raise Failure(str(problem)) from problem
         took_s = time.monotonic() - began_s
         if self._owned.get(owned.number) is not owned:
             return  # moved meanwhile: its new owner, or our new memory of it, publishes this
@@ -275,10 +278,3 @@ def start_offset_of(manifest: bytes) -> int:
     from tidegate.rules.standing import Manifest
 
     return msgspec.msgpack.decode(manifest, type=Manifest).start_offset
-
-
-def failure_of(problem: BaseException) -> BaseException:
-    """What a user is told of why a worker ended."""
-    if isinstance(problem, PartitionsChanged):
-        return Failure(str(problem))
-    return problem

@@ -20,11 +20,13 @@ _SECRET_TEXT = re.compile(
     re.IGNORECASE,
 )
 _BLOT = "***"
+_OURS = "tidegate.worker"
+"""Not `tidegate`: Faust logs for our subclasses under the names of their modules."""
 
 
 def get_logger(stage: str) -> structlog.stdlib.BoundLogger:
     """A logger that names its stage in each line."""
-    logger: structlog.stdlib.BoundLogger = structlog.get_logger("tidegate").bind(stage=stage)
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(_OURS).bind(stage=stage)
     return logger
 
 
@@ -63,7 +65,7 @@ def configure_logs(log_format: str, level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("tidegate").setLevel(level.upper())
+    logging.getLogger(_OURS).setLevel(level.upper())
 
 
 def _hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
