@@ -34,8 +34,21 @@ __all__ = ["Evaluation", "OwnedPartition"]
 
 SNAPSHOTS_KEPT = 2
 ALIVE_S = 90.0
+SEEK_AGAIN_S = 3.0
 
 log = get_logger("evaluate")
+
+
+@dataclass(slots=True)
+class Gap:
+    """Records that did not come."""
+
+    at: int
+    """Offset of the first."""
+    seen: int
+    """Largest offset that came since reading was sent back."""
+    sought_s: float
+    """When it was sent back, monotonic."""
 
 
 @dataclass(slots=True)
@@ -50,8 +63,8 @@ class OwnedPartition:
     """Boundaries of the last snapshots, oldest first."""
     keys: dict[bytes, None] = field(default_factory=dict)
     """Keys in the snapshots' table."""
-    gap_at: int = -1
-    """Where records were missing and have been sought once already."""
+    gap: Gap | None = None
+    """The last one that was met."""
 
 
 class Evaluation:
@@ -116,9 +129,12 @@ class Evaluation:
         self._busy_since_s = None
 
     async def _accept_gap(self, owned: OwnedPartition, offset: int) -> bool:
-        """Offsets of partials have no holes: if some are missing, they are read again. Only if they
-        don't come then (removed by retention meanwhile) is the gap a fact of the log."""
-        if owned.gap_at == owned.expected:
+        """Offsets of partials have no holes: where some are missing, they are read again. Only if the
+        reading, once it has gone back, comes to the same gap (retention removed them meanwhile) is it
+        a fact of the log. Until it has gone back, later records come: from buffers, and Faust may drop
+        what it takes for read already, so it is sent back again after a while."""
+        gap = owned.gap
+        if gap is not None and gap.at == owned.expected and offset <= gap.seen:
             log.error(
                 "records of partials are gone before they were read",
                 partition=owned.number,
@@ -127,9 +143,18 @@ class Evaluation:
             )
             owned.expected = offset
             return True
-        log.warning("records were skipped; reading them again", partition=owned.number)
-        owned.gap_at = owned.expected
-        await self._app.consumer.seek(TP(self._topics.partials, owned.number), owned.expected)
+        now_s = time.monotonic()
+        if gap is None or gap.at != owned.expected or now_s - gap.sought_s > SEEK_AGAIN_S:
+            log.warning(
+                "records were skipped; reading them again",
+                partition=owned.number,
+                first=owned.expected,
+            )
+            owned.gap = Gap(owned.expected, offset, now_s)
+            tp = TP(self._topics.partials, owned.number)
+            await self._app.consumer.seek(tp, owned.expected)
+        else:
+            gap.seen = offset
         return False
 
     # ---- publishing ----

@@ -63,7 +63,7 @@ class ExactRecovery(Recovery):  # type: ignore[misc]  # Faust's classes are unty
         Closes *an older snapshot taken for the newest*: `_wait` goes on silently when a step timed out,
         with end offsets of an earlier assignment, or none. A table that isn't whole is read again.
 
-        Tests: tests/streams/test_exactly.py::test_a_restart_with_a_backlog_skips_nothing,
+        Tests: tests/streams/test_exactly.py::test_nothing_is_fetched_while_memory_is_rebuilt,
         ::test_a_table_that_was_not_read_to_its_end_is_read_again."""
         self.app.consumer.stop_flow()
         if not self._is_whole():
@@ -146,16 +146,14 @@ class ExactConsumer(Consumer):  # type: ignore[misc]
             await self._thread.seek_wait(wanted)
         return wanted
 
-    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
-        """Closes *commits of what a restart must read again*: Faust commits what was acknowledged, on a
-        timer, at stops and at rebalances. Here only `commit_exactly` commits.
-
-        Test: tests/streams/test_exactly.py::test_only_starts_of_snapshots_are_committed."""
-        return False
-
     async def commit_exactly(self, tp: TP, offset: int) -> bool:
         """Commits the start offset of a snapshot whose manifest was delivered. False where it was
-        refused."""
+        refused.
+
+        Closes *commits of what a restart must read again*, together with the agent's `noack`: Faust
+        commits what was acknowledged, on a timer, at stops and at rebalances; nothing ever is.
+
+        Test: tests/streams/test_exactly.py::test_only_starts_of_snapshots_are_committed."""
         if tp not in self.assignment():
             return False
         return bool(await self._commit({tp: offset}))
