@@ -20,7 +20,14 @@ from tidegate.streams.dump import internal_log
 from tidegate.streams.kafka_log import LogRecord
 from tidegate.streams.recompute import compare, recompute
 
-__all__ = ["LEAD_MS", "PATIENT", "Decisions", "Played", "Run", "law_one", "patient_policy",
+__all__ = [
+    "LEAD_MS",
+    "PATIENT",
+    "Decisions",
+    "Played",
+    "Run",
+    "law_one",
+    "patient_policy",
     "same",
 ]
 

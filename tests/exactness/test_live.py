@@ -2,6 +2,7 @@
 without any of it, byte for byte, and every span counted once.
 """
 
+import itertools
 import time
 from pathlib import Path
 
@@ -67,10 +68,9 @@ def test_frozen_killed_and_ownerless_workers_change_no_decision(
 def longest_silence_ms(run: Run) -> int:
     """For how long no watermark came."""
     times = [
-        record.append_ms
-        for record, *_ in watermarks(log_of(run.config, run.topics.partials), 0)
+        record.append_ms for record, *_ in watermarks(log_of(run.config, run.topics.partials), 0)
     ]
-    return max(b - a for a, b in zip(times, times[1:], strict=False))
+    return max(b - a for a, b in itertools.pairwise(times))
 
 
 @pytest.mark.timeout(120)
@@ -92,5 +92,3 @@ def test_a_backlog_over_uneven_partitions_is_caught_up_without_a_late_span(
     assert counters["late"] == 0
     assert run.spans_count() == played.spans_count()
     same(run.decisions(played.end_boundary), played.expected(policy, partials=PARTIALS))
-
-

@@ -49,7 +49,9 @@ class Batch:
 
 @st.composite
 def made(draw: st.DrawFn, now_ms: int) -> Made:
-    age_ms = draw(st.sampled_from([-400, 0, 50, 600, 3_000, 20_000, 29_500, 30_000, 31_000, 45_000]))
+    age_ms = draw(
+        st.sampled_from([-400, 0, 50, 600, 3_000, 20_000, 29_500, 30_000, 31_000, 45_000])
+    )
     if draw(st.integers(0, 30)) == 0:
         age_ms = -HOUR_MS
     return Made(
@@ -107,7 +109,9 @@ def record(batch: Batch, number: int) -> bytes:
     return value
 
 
-def log_of(feeds: list[tuple[int, Feed]], *, flushes: int = 150, sources: int = 1) -> list[LogRecord]:
+def log_of(
+    feeds: list[tuple[int, Feed]], *, flushes: int = 150, sources: int = 1
+) -> list[LogRecord]:
     """What ingest writes when it reads these feeds before flush number `at`."""
     log: list[list[LogRecord]] = [[]]
     ingest = Ingest(log, listed=((TOPIC_ID, sources),))
@@ -122,9 +126,7 @@ def log_of(feeds: list[tuple[int, Feed]], *, flushes: int = 150, sources: int = 
 def checked(
     feeds: list[tuple[int, Feed]], log: list[LogRecord]
 ) -> tuple[CheckedEvaluator, Outputs, Oracle]:
-    oracle = Oracle(
-        {(TOPIC_ID, f.partition, f.offset): spans_of_record(f.value) for _, f in feeds}
-    )
+    oracle = Oracle({(TOPIC_ID, f.partition, f.offset): spans_of_record(f.value) for _, f in feeds})
     evaluator, out = check_log(log, oracle, POLICY, every=3)
     return evaluator, out, oracle
 
