@@ -29,8 +29,7 @@ class Driver:
         self.oracles = [Key(policy.settings[0].level, int(j)) for j in self.jitter]
         self.boundary = START
 
-    @property
-    def level(self) -> Level:
+    def now(self) -> Level:
         return Level(int(self.state.level[1]))
 
     def step(self, *seen: Seen) -> list[str | None]:

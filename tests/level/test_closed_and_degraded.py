@@ -21,7 +21,7 @@ def test_one_bad_boundary_moves_nothing_two_in_a_row_do() -> None:
     assert driver.step(GOOD) == [None]
     assert driver.step(BAD) == [None]
     assert driver.step(BAD) == ["worse_confirmed"]
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
 
 
 def test_boundaries_without_requests_neither_confirm_nor_interrupt() -> None:
@@ -41,31 +41,31 @@ def test_what_both_boundaries_agree_on_is_taken() -> None:
     driver = Driver()
     driver.step(BAD)
     driver.step(POOR)
-    assert driver.level == Level.DEGRADED_1
+    assert driver.now() == Level.DEGRADED_1
 
 
 def test_a_blip_of_a_second_does_not_open() -> None:
     driver = Driver()
     driver.hold(2, AWFUL)
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
     driver.hold(2, GOOD)
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
 
 
 def test_open_needs_the_score_to_stand_for_three_seconds() -> None:
     driver = Driver()
     driver.hold(6, AWFUL)
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
     # The confirmation of degraded_2 began a new count.
     driver.hold(6, AWFUL)
-    assert driver.level == Level.OPEN
+    assert driver.now() == Level.OPEN
 
 
 def test_open_needs_ten_requests_in_that_time() -> None:
     driver = Driver()
     thin = replace(AWFUL, requests=1, bad=0, qps=6.0)
     driver.hold(9, thin)
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
 
 
 def test_five_bad_in_a_row_open_a_slow_key_at_once() -> None:
@@ -73,11 +73,11 @@ def test_five_bad_in_a_row_open_a_slow_key_at_once() -> None:
     rare = replace(AWFUL, requests=1, bad=1, qps=0.1)
     driver.hold(20, replace(rare, requests=0, bad=0))
     assert driver.step(rare) == ["worse_confirmed"]
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
     driver.hold(4, rare)
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
     driver.step(rare)
-    assert driver.level == Level.OPEN
+    assert driver.now() == Level.OPEN
 
 
 def test_better_comes_one_level_at_a_time_after_five_seconds() -> None:
@@ -85,10 +85,10 @@ def test_better_comes_one_level_at_a_time_after_five_seconds() -> None:
     driver.hold(2, BAD)
     assert driver.hold(10, GOOD) == []
     assert driver.step(GOOD) == ["better_stood"]
-    assert driver.level == Level.DEGRADED_1
+    assert driver.now() == Level.DEGRADED_1
     assert driver.hold(10, GOOD) == []
     assert driver.step(GOOD) == ["better_stood"]
-    assert driver.level == Level.CLOSED
+    assert driver.now() == Level.CLOSED
 
 
 def test_a_relapse_within_a_minute_doubles_the_wait_up_to_five_minutes() -> None:
@@ -96,9 +96,9 @@ def test_a_relapse_within_a_minute_doubles_the_wait_up_to_five_minutes() -> None
     waits = []
     for _ in range(8):
         driver.hold(2, POOR)
-        assert driver.level == Level.DEGRADED_1
+        assert driver.now() == Level.DEGRADED_1
         n = 0
-        while driver.level != Level.CLOSED:
+        while driver.now() != Level.CLOSED:
             driver.step(GOOD)
             n += 1
         waits.append(n - 1)
@@ -117,7 +117,7 @@ def test_a_degraded_key_without_requests_steps_one_better_a_minute() -> None:
         if driver.step(idle)[0]:
             moved.append(i)
     assert moved == [120, 240]
-    assert driver.level == Level.CLOSED
+    assert driver.now() == Level.CLOSED
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,13 @@ PROBES_BAD = replace(PROBES_GOOD, after_bad=3)
 def opened(seen: Seen = AWFUL) -> Driver:
     driver = Driver()
     driver.hold(14, seen)
-    assert driver.level in (Level.OPEN, Level.FORCED_OPEN)
+    assert driver.now() in (Level.OPEN, Level.FORCED_OPEN)
     return driver
 
 
 def half_open() -> Driver:
     driver = opened()
-    while driver.level != Level.HALF_OPEN:
+    while driver.now() != Level.HALF_OPEN:
         driver.step(SILENT)
     return driver
 
@@ -32,7 +32,7 @@ def test_an_open_breaker_is_probed_after_thirty_seconds() -> None:
     slept = driver.boundary - int(driver.state.since_boundary[1])
     assert driver.hold(59 - slept, SILENT) == []
     assert driver.step(SILENT) == ["slept"]
-    assert driver.level == Level.HALF_OPEN
+    assert driver.now() == Level.HALF_OPEN
 
 
 def test_traffic_that_is_still_bad_keeps_it_open() -> None:
@@ -43,7 +43,7 @@ def test_traffic_that_is_still_bad_keeps_it_open() -> None:
 
 def test_forced_open_sleeps_likewise() -> None:
     driver = opened(DEAD)
-    assert driver.level == Level.FORCED_OPEN
+    assert driver.now() == Level.FORCED_OPEN
     assert driver.hold(60, SILENT) == ["slept"]
 
 
@@ -52,7 +52,7 @@ def test_an_open_breaker_may_become_worse_but_never_better_by_its_score() -> Non
     assert driver.hold(20, replace(AWFUL, wanted=Level.CLOSED, score=1000))[:1] == []
     driver = opened()
     assert driver.hold(8, DEAD) == ["worse_confirmed"]
-    assert driver.level == Level.FORCED_OPEN
+    assert driver.now() == Level.FORCED_OPEN
 
 
 def test_good_probes_lead_up_the_ramp_to_closed() -> None:
@@ -61,7 +61,7 @@ def test_good_probes_lead_up_the_ramp_to_closed() -> None:
     assert driver.state.ramp_step[1] == 1
     guards = driver.hold(18, PROBES_GOOD)
     assert guards == ["ramp_held", "ramp_held", "ramp_done"]
-    assert driver.level == Level.CLOSED
+    assert driver.now() == Level.CLOSED
 
 
 def test_a_step_of_the_ramp_lasts_longer_by_the_age_of_the_evidence() -> None:
@@ -84,9 +84,9 @@ def test_bad_probes_open_again_with_the_sleep_doubled_up_to_five_minutes() -> No
     sleeps = []
     for _ in range(6):
         assert driver.hold(3, PROBES_BAD) == ["probes_bad"]
-        assert driver.level == Level.OPEN
+        assert driver.now() == Level.OPEN
         sleeps.append(int(driver.state.sleep[1]))
-        while driver.level != Level.HALF_OPEN:
+        while driver.now() != Level.HALF_OPEN:
             driver.step(SILENT)
     assert sleeps == [120, 240, 480, 600, 600, 600]
     assert driver.state.attempt[1] == 7
@@ -104,20 +104,20 @@ def test_undecided_probes_end_in_degraded_2() -> None:
     mixed = replace(PROBES_GOOD, after_requests=10, after_bad=2)
     assert driver.hold(9, mixed) == []
     assert driver.step(mixed) == ["undecided"]
-    assert driver.level == Level.DEGRADED_2
+    assert driver.now() == Level.DEGRADED_2
 
 
 def test_without_answers_it_stays_half_open() -> None:
     driver = half_open()
     assert driver.hold(500, SILENT) == []
-    assert driver.level == Level.HALF_OPEN
+    assert driver.now() == Level.HALF_OPEN
 
 
 def test_sleeps_are_spread_over_scopes_once_they_are_doubled() -> None:
     driver = Driver(keys=8)
     for _ in range(14):
         driver.step(*[AWFUL] * 8)
-    while driver.level != Level.HALF_OPEN:
+    while driver.now() != Level.HALF_OPEN:
         driver.step(*[SILENT] * 8)
     assert len(set(driver.state.until_boundary[1:9].tolist())) == 1
     for _ in range(3):
@@ -130,16 +130,16 @@ def test_an_idle_key_ends_closed_from_every_level() -> None:
         driver.state.until_boundary[1] = driver.boundary + 10**6
         driver.oracles[0].until = driver.boundary + 10**6
         assert driver.step(replace(SILENT, idle=7_201)) == ["idle_out"]
-        assert driver.level == Level.CLOSED
+        assert driver.now() == Level.CLOSED
 
 
 def test_five_minutes_closed_forget_the_doubled_sleep() -> None:
     driver = half_open()
     driver.hold(3, PROBES_BAD)
-    while driver.level != Level.HALF_OPEN:
+    while driver.now() != Level.HALF_OPEN:
         driver.step(SILENT)
     driver.hold(30, PROBES_GOOD)
-    assert driver.level == Level.CLOSED
+    assert driver.now() == Level.CLOSED
     assert driver.state.sleep[1] == 120
     driver.hold(600, replace(PROBES_GOOD, wanted=Level.CLOSED, score=1000))
     assert driver.state.sleep[1] == 0

@@ -1,128 +1,103 @@
-"""From spans to cells, one span at a time: obvious and slow. Pure: a function of each record's bytes."""
-
-from collections import Counter, defaultdict
+"""From spans to cells. Pure: a function of each record's bytes; how records are batched changes nothing
+but the numbers of keys."""
 
 import numpy as np
+import numpy.typing as npt
 
-from tidegate.schemas.bins import bin_of_ns
-from tidegate.schemas.cells import (
-    BUCKET_MS,
-    EFFECT_SHIFT,
-    EXEMPLAR_SLOW_MIN_NS,
-    HAS_CALLS,
-    INHERITED,
-    SELF_TIME,
-    Cells,
-    Exemplars,
-)
+from tidegate.rules import fold_kernel as kernel
+from tidegate.schemas.cells import Cells, Exemplars
 from tidegate.schemas.columns import SpanColumns
-from tidegate.schemas.outcome import FAILED_OUTCOMES, SpanKind
 
 __all__ = ["fold"]
-
-_BUCKET_NS = BUCKET_MS * 1_000_000
-_REQUESTS = (SpanKind.SERVER, SpanKind.CONSUMER)
-_CALLS = (SpanKind.CLIENT, SpanKind.PRODUCER)
-_TIME_MAX_NS = (1 << 63) - 1
-_CELL_TYPES = (np.int32, np.int32, np.int64, np.uint16, np.uint16, np.int32, np.int32)
-_EXEMPLAR_TYPES = (np.int32, np.int32, np.int64, np.uint16, np.uint16, np.uint64, np.uint64)
 
 
 def fold(columns: SpanColumns) -> Cells:
     """Cells of a batch, in the order (record, span)."""
-    cells: list[tuple[int, ...]] = []
-    offered: list[tuple[int, ...]] = []
-    keys: dict[tuple[str, str], int] = {}
-    counters: Counter[str] = Counter()
-    bounds = np.searchsorted(columns.record, np.arange(columns.records_count + 1)).tolist()
-    for record in range(columns.records_count):
-        spans = range(bounds[record], bounds[record + 1])
-        _fold_record(columns, record, spans, keys, cells, offered, counters)
-    cell_columns = list(zip(*cells, strict=True)) or [()] * len(_CELL_TYPES)
-    exemplar_columns = list(zip(*offered, strict=True)) or [()] * len(_EXEMPLAR_TYPES)
+    n = len(columns.record)
+    bounds = np.searchsorted(columns.record, np.arange(columns.records_count + 1)).astype(np.int64)
+    size = 1 << max(2, (4 * n).bit_length())
+    cells32, buckets = np.empty((3, 2 * n), np.int32), np.empty(2 * n, np.int64)
+    cells16, exemplars = np.empty((2, 2 * n), np.uint16), np.empty((3, 2 * n), np.int32)
+    scratch, pair_of = np.empty((5, n), np.int64), np.empty((2, n), np.int32)
+    counts = np.zeros(3 + len(kernel.COUNTERS), np.int64)
+    wide = np.stack(
+        (
+            columns.start_ns,
+            columns.end_ns,
+            columns.trace_hi,
+            columns.trace_lo,
+            columns.span_id,
+            columns.parent_id,
+        )
+    )
+    kernel.fold_records(
+        bounds,
+        np.stack((columns.kind, columns.outcome, columns.effect)),
+        columns.service,
+        columns.target,
+        columns.weight,
+        wide,
+        np.empty(size, np.int32),
+        scratch,
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.full(size, -1, np.int32),
+        pair_of,
+        np.empty(2 * n, np.int32),
+        np.full(2 * n, -1, np.int32),
+        np.empty(2 * n, np.int64),
+        cells32,
+        buckets,
+        cells16,
+        exemplars,
+        counts,
+    )
+    keys, cells, offered = counts[:3].tolist()
+    names, number = _named(columns, pair_of[:, :keys])
+    key = number[cells32[kernel.KEY, :cells]]
     return Cells(
-        *(np.array(c, t) for c, t in zip(cell_columns, _CELL_TYPES, strict=True)),
-        list(keys),
-        Exemplars(
-            *(np.array(c, t) for c, t in zip(exemplar_columns, _EXEMPLAR_TYPES, strict=True))
-        ),
-        dict(counters),
+        record=cells32[kernel.RECORD, :cells],
+        key=key,
+        bucket=buckets[:cells],
+        code=cells16[kernel.CODE, :cells],
+        bin=cells16[kernel.BIN, :cells],
+        count=np.ones(cells, np.int32),
+        weight=cells32[kernel.WEIGHT, :cells],
+        keys=names,
+        exemplars=_exemplars(exemplars[:, :offered], number, scratch, wide),
+        counters={
+            name: count
+            for name, count in zip(kernel.COUNTERS, counts[3:].tolist(), strict=True)
+            if count
+        },
     )
 
 
-def _fold_record(
-    columns: SpanColumns,
-    record: int,
-    spans: range,
-    keys: dict[tuple[str, str], int],
-    cells: list[tuple[int, ...]],
-    offered: list[tuple[int, ...]],
-    counters: Counter[str],
-) -> None:
-    seen: set[int] = set()
-    kept = []
-    children: dict[int, list[int]] = defaultdict(list)
-    for i in spans:
-        span_id = int(columns.span_id[i])
-        if span_id and span_id in seen:
-            counters["duplicate_spans"] += 1
-            continue
-        seen.add(span_id)
-        kept.append(i)
-        parent = int(columns.parent_id[i])
-        if columns.kind[i] == SpanKind.CLIENT and parent:
-            children[parent].append(i)
-    best: dict[tuple[int, bool], tuple[int, ...]] = {}
-    for i in kept:
-        kind = int(columns.kind[i])
-        if kind not in _REQUESTS and kind not in _CALLS:
-            continue
-        start, end = int(columns.start_ns[i]), int(columns.end_ns[i])
-        if not 0 < end <= _TIME_MAX_NS:
-            counters["invalid_times"] += 1
-            continue
-        if start > end:
-            counters["end_before_start"] += 1
-            start = end
-        outcome, effect = int(columns.outcome[i]), int(columns.effect[i])
-        code = outcome | effect << EFFECT_SHIFT
-        target = columns.targets[int(columns.target[i])] if kind in _CALLS else ""
-        service = columns.services[int(columns.service[i])]
-        mine = children.get(int(columns.span_id[i]), []) if int(columns.span_id[i]) else []
-        mine = [] if kind in _CALLS or effect else mine
-        if mine:
-            code |= HAS_CALLS
-            failed_child = any(int(columns.outcome[c]) in FAILED_OUTCOMES for c in mine)
-            if outcome in FAILED_OUTCOMES and failed_child:
-                code |= INHERITED
-        key = keys.setdefault((service, target), len(keys))
-        bucket, weight = end // _BUCKET_NS, int(columns.weight[i])
-        duration_bin = _bin(end - start)
-        cells.append((record, key, bucket, code, duration_bin, 1, weight))
-        if mine:
-            own = end - start - _covered(columns, mine, start, end)
-            self_code = outcome | SELF_TIME
-            cells.append((record, key, bucket, self_code, _bin(own), 1, weight))
-        failed = outcome in FAILED_OUTCOMES
-        if not effect and (failed or end - start >= EXEMPLAR_SLOW_MIN_NS):
-            trace = (int(columns.trace_hi[i]), int(columns.trace_lo[i]))
-            rank = (duration_bin, *trace)
-            old = best.get((key, failed))
-            if old is None or rank > (old[4], old[5], old[6]):
-                best[key, failed] = (record, key, bucket, code, duration_bin, *trace)
-    offered += [best[place] for place in sorted(best)]
+def _named(
+    columns: SpanColumns, pairs: npt.NDArray[np.int32]
+) -> tuple[list[tuple[str, str]], npt.NDArray[np.int32]]:
+    """(keys, number of each pair among them): a target without a name at all is one of its own."""
+    services, targets = columns.services, [*columns.targets, ""]
+    numbers: dict[tuple[str, str], int] = {}
+    index = [
+        numbers.setdefault((services[s], targets[t]), len(numbers)) for s, t in pairs.T.tolist()
+    ]
+    return list(numbers), np.array(index, np.int32)
 
 
-def _bin(duration_ns: int) -> int:
-    return int(bin_of_ns(np.array([duration_ns]))[0])
-
-
-def _covered(columns: SpanColumns, calls: list[int], start: int, end: int) -> int:
-    """Length of the union of the calls' times inside start..end."""
-    total, reached = 0, start
-    for low, high in sorted((int(columns.start_ns[c]), int(columns.end_ns[c])) for c in calls):
-        low, high = max(low, reached), min(high, end)
-        if high > low:
-            total += high - low
-            reached = high
-    return total
+def _exemplars(
+    picked: npt.NDArray[np.int32],
+    number: npt.NDArray[np.int32],
+    scratch: npt.NDArray[np.int64],
+    wide: npt.NDArray[np.uint64],
+) -> Exemplars:
+    span = picked[2]
+    return Exemplars(
+        record=picked[0],
+        key=number[picked[1]],
+        bucket=scratch[kernel.SPAN_BUCKET, span],
+        code=scratch[kernel.SPAN_CODE, span].astype(np.uint16),
+        bin=scratch[kernel.SPAN_BIN, span].astype(np.uint16),
+        trace_hi=wide[kernel.TRACE_HI, span],
+        trace_lo=wide[kernel.TRACE_LO, span],
+    )

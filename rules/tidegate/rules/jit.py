@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-__all__ = ["HAS_NUMBA", "kernel"]
+__all__ = ["HAS_NUMBA", "bare_kernel", "kernel"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,3 +21,12 @@ def kernel(function: Function) -> Function:
     if not HAS_NUMBA:
         return function
     return cast(Function, numba.njit(nogil=True, cache=True)(function))
+
+
+def bare_kernel(function: Function) -> Function:
+    """The same for many small functions that call each other: without numba's own run time, which would
+    count every array at every call (two atomic operations each). Nothing may be allocated inside."""
+    if not HAS_NUMBA:
+        return function
+    options: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
+    return cast(Function, numba.njit(**options)(function))

@@ -207,7 +207,8 @@ class Partition:
         new = in_order[state.made_boundary[in_order] < 0]
         state.made_boundary[new] = boundary
         is_live = (state.seen_boundary[in_order] >= 0) & (in_order != self.other_slot)
-        return in_order[is_live]
+        live: Ints = in_order[is_live]
+        return live
 
     def _increments(self, merged: Merged, boundary: int, live: Ints, target_bin: Ints) -> Floats:
         place = np.full(self.keys.capacity, len(live), np.int64)  # a last row for `other`
@@ -429,7 +430,8 @@ class Partition:
         slots = self.keys.in_order()
         ttl = self.policy.columns.key_ttl_boundaries[self.settings[slots]]
         never = (self.key_state.seen_boundary[slots] < 0) & (slots != self.other_slot)
-        return slots[never & (boundary - self.key_state.made_boundary[slots] > ttl)]
+        ended: Ints = slots[never & (boundary - self.key_state.made_boundary[slots] > ttl)]
+        return ended
 
 
 _SHED_EFFECTS = (int(Effect.SHED), int(Effect.FALLBACK))

@@ -8,6 +8,7 @@ __all__ = [
     "OTHER",
     "OVERRIDE_ALL",
     "UNKNOWN_SERVICE",
+    "UNKNOWN_TARGET",
     "edge_scope",
     "key_of_scope",
     "lease_key",
@@ -23,6 +24,8 @@ OTHER = "(other)"
 is judged either: the parentheses keep it apart from a real service `other`."""
 
 UNKNOWN_SERVICE = "unknown_service"
+UNKNOWN_TARGET = "unknown_target"
+"""Of a call whose span says nothing at all, not even a name."""
 OVERRIDE_ALL = "override:*"
 
 

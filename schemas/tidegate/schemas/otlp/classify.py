@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 from tidegate.schemas.cells import WEIGHT_MAX, WEIGHT_ONE
 from tidegate.schemas.conventions import TIMEOUT_WORDS
 from tidegate.schemas.outcome import Effect, Outcome
+from tidegate.schemas.scope import UNKNOWN_TARGET
 
-__all__ = ["effect_of", "outcome_of", "target_of", "weight_of"]
+__all__ = ["effect_of", "joined", "outcome_of", "target_by_url", "target_of", "weight_of"]
 
 Value = str | int | float | bool
 Fields = Mapping[str, Value]
@@ -113,21 +114,28 @@ def effect_of(fields: Fields) -> Effect:
 
 
 def target_of(fields: Fields, span_name: str) -> str:
-    """Who is called, by what the span itself says; never empty unless the span has no name."""
+    """Who is called, by what the span itself says; never empty."""
     text = {name: value for name, value in fields.items() if isinstance(value, str) and value}
     if "peer_service" in text:
         return text["peer_service"]
     if "db_system" in text:
-        return _joined(text["db_system"], text.get("db_namespace", ""))
+        return joined(text["db_system"], text.get("db_namespace", ""))
     if "messaging_system" in text:
-        return _joined(text["messaging_system"], text.get("messaging_destination", ""))
-    address = text.get("address") or _host(text.get("url", ""))
+        return joined(text["messaging_system"], text.get("messaging_destination", ""))
     method = text.get("rpc_method", "")
     service = method.rpartition("/")[0].lstrip("/") or text.get("rpc_service", "")
-    return _joined(address, service) or span_name
+    if "address" in text:
+        return joined(text["address"], service)
+    return target_by_url(text.get("url", ""), service, span_name)
 
 
-def _joined(first: str, second: str) -> str:
+def target_by_url(url: str, service: str, span_name: str) -> str:
+    """Host of the URL and RPC service, either alone, else the span's name."""
+    return joined(_host(url), service) or span_name or UNKNOWN_TARGET
+
+
+def joined(first: str, second: str) -> str:
+    """Both with a slash between, or the one there is."""
     return f"{first}/{second}" if first and second else first or second
 
 

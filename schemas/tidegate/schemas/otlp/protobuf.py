@@ -5,6 +5,7 @@ The oracle of the kernel's tests, and the fallback where numba is missing.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -52,9 +53,11 @@ def decode_by_protobuf(records: Sequence[bytes]) -> SpanColumns:
             out.errors[number] = str(problem) or "not an ExportTraceServiceRequest"
             continue
         for resource_spans in request.resource_spans:
-            service, instance = _identity(resource_spans.resource.attributes, out.counters)
+            cut: Counter[str] = Counter()
+            service, instance = _identity(resource_spans.resource.attributes, out.counters, cut)
             for scope_spans in resource_spans.scope_spans:
                 for span in scope_spans.spans:
+                    out.counters.update(cut)  # once for every span that has the name
                     _add(out, number, service, instance, span)
     return _columns(out, len(records))
 
@@ -74,7 +77,9 @@ def _text(value: str, counters: Counter[str]) -> str:
     return value
 
 
-def _identity(attributes: Iterable[KeyValue], counters: Counter[str]) -> tuple[str, str]:
+def _identity(
+    attributes: Iterable[KeyValue], counters: Counter[str], cut: Counter[str]
+) -> tuple[str, str]:
     found = {a.key: str(v) for a in attributes if (v := _value(a.value)) is not None}
     name = found.get("service.name", "")
     namespace = found.get("service.namespace", "")
@@ -83,7 +88,7 @@ def _identity(attributes: Iterable[KeyValue], counters: Counter[str]) -> tuple[s
         name, namespace = UNKNOWN_SERVICE, ""
     service = f"{namespace}/{name}" if namespace else name
     instance = next((found[key] for key in INSTANCE if found.get(key)), "")
-    return _text(service, counters), _text(instance, counters)
+    return _text(service, cut), _text(instance, cut)
 
 
 def _value(value: AnyValue) -> Value | None:
@@ -146,6 +151,10 @@ def _add(out: _Rows, record: int, service: str, instance: str, span: Span) -> No
     )
 
 
+_COLUMNS = (
+    *("record", "service", "instance", "kind", "outcome", "effect", "start_ns", "end_ns"),
+    *("trace_hi", "trace_lo", "span_id", "parent_id", "target", "weight"),
+)
 _TYPES = (
     *(np.int32, np.int32, np.int32, np.uint8, np.uint8, np.uint8),
     *(np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64),
@@ -155,13 +164,16 @@ _TYPES = (
 
 def _columns(out: _Rows, records_count: int) -> SpanColumns:
     columns = list(zip(*out.rows, strict=True)) or [()] * len(_TYPES)
-    arrays = [np.array(column, dtype) for column, dtype in zip(columns, _TYPES, strict=True)]
+    arrays: list[Any] = [
+        np.array(column, dtype) for column, dtype in zip(columns, _TYPES, strict=True)
+    ]
+    named = dict(zip(_COLUMNS, arrays, strict=True))
     return SpanColumns(
         records_count,
-        *arrays,
         services=list(out.services.numbers),
         instances=list(out.instances.numbers),
         targets=list(out.targets.numbers),
         record_errors=out.errors,
         counters=dict(out.counters),
+        **named,
     )

@@ -1,0 +1,173 @@
+"""A policy's tree against its types: every value that is unknown, of a wrong type or out of range
+becomes a problem that says what is allowed. Nothing here stops at the first one.
+
+The types are read by `msgspec.inspect`, so that a setting is declared once, in `policy_types.py`.
+"""
+
+import re
+
+from msgspec import inspect
+
+from tidegate.rules.policy_yaml import Entry, Problems, Tree
+
+__all__ = ["allowed", "check"]
+
+
+def check(kind: inspect.Type, tree: Tree, *, line: int, path: str, problems: Problems) -> None:
+    """Adds what is wrong with `tree` where a `kind` is wanted. Fields may be left out: a policy is
+    laid over a pack that has them all."""
+    if isinstance(kind, inspect.StructType):
+        _struct(kind, tree, line, path, problems)
+    elif isinstance(kind, inspect.UnionType):
+        if tree is not None:
+            inner = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
+            _value(inner, kind, tree, line, path, problems)
+    else:
+        _value(kind, kind, tree, line, path, problems)
+
+
+def allowed(kind: inspect.Type) -> str:
+    """What a setting of this type may be, in words: `a whole number from 1 to 120`."""
+    match kind:
+        case inspect.UnionType():
+            return ", or ".join(
+                "null" if isinstance(t, inspect.NoneType) else allowed(t) for t in kind.types
+            )
+        case inspect.IntType():
+            return f"a whole number{_bounds(kind)}"
+        case inspect.FloatType():
+            return f"a number{_bounds(kind)}"
+        case inspect.LiteralType():
+            return "one of " + ", ".join(str(value) for value in kind.values)
+        case inspect.StrType():
+            return "a word" if kind.pattern is None else "a word of letters, digits, `.`, `_` and `-`"
+        case inspect.VarTupleType(item_type=inspect.TupleType() as item):
+            return f"a list of pairs [{', '.join(allowed(t) for t in item.item_types)}]"
+        case inspect.VarTupleType():
+            if kind.min_length and kind.min_length == kind.max_length:
+                return f"a list of {kind.min_length} numbers, each {allowed(kind.item_type)}"
+            return f"a list of numbers, each {allowed(kind.item_type)}"
+        case inspect.ListType():
+            return "a list"
+        case _:
+            return "a section"
+
+
+def _struct(
+    kind: inspect.StructType, tree: Tree, line: int, path: str, problems: Problems
+) -> None:
+    fields = {field.name: field.type for field in kind.fields}
+    if not isinstance(tree, dict):
+        names = ", ".join(fields)
+        problems.add(path, line, f"{_found(tree)} is no section; give a mapping with any of {names}")
+        return
+    for name, entry in tree.items():
+        inner = f"{path}.{name}" if path else name
+        if name in fields:
+            check(fields[name], entry.value, line=entry.line, path=inner, problems=problems)
+        else:
+            problems.add_unknown(inner, entry.line, name, tuple(fields), "setting here")
+
+
+def _value(
+    kind: inspect.Type,
+    told: inspect.Type,
+    tree: Tree,
+    line: int,
+    path: str,
+    problems: Problems,
+) -> None:
+    """told: the type as it is described, `null` included."""
+    if isinstance(kind, inspect.LiteralType) and isinstance(tree, str):
+        if tree not in kind.values:
+            words = tuple(str(value) for value in kind.values)
+            problems.add_unknown(path, line, tree, words, "value here")
+    elif isinstance(kind, inspect.VarTupleType) and isinstance(tree, list):
+        _list(kind, tree, line, path, problems)
+    elif isinstance(kind, inspect.IntType | inspect.FloatType):
+        message = _number(kind, tree)
+        if message:
+            problems.add(path, line, f"{_found(tree)} {message}; give {_unit(path, allowed(told))}")
+    elif isinstance(kind, inspect.StrType) and isinstance(tree, str) and _is_fit(kind, tree):
+        pass
+    else:
+        problems.add(path, line, f"{_found(tree)} is wrong here; give {allowed(told)}")
+
+
+def _list(
+    kind: inspect.VarTupleType, items: list[Entry], line: int, path: str, problems: Problems
+) -> None:
+    if len(items) < (kind.min_length or 0) or len(items) > (kind.max_length or len(items)):
+        problems.add(path, line, f"{len(items)} values; give {allowed(kind)}")
+    for i, item in enumerate(items):
+        at, pair = f"{path}[{i}]", kind.item_type
+        if not isinstance(pair, inspect.TupleType):
+            check(pair, item.value, line=item.line, path=at, problems=problems)
+        elif not isinstance(item.value, list) or len(item.value) != len(pair.item_types):
+            problems.add(at, item.line, f"{_found(item.value)} is no pair; give [x, score]")
+        else:
+            for inner, part in zip(pair.item_types, item.value, strict=True):
+                check(inner, part.value, line=part.line, path=at, problems=problems)
+
+
+def _number(kind: inspect.IntType | inspect.FloatType, value: Tree) -> str:
+    """What is wrong with it; empty where nothing is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "is no number"
+    if isinstance(kind, inspect.IntType) and not isinstance(value, int):
+        return "is no whole number"
+    is_inside = (
+        float("-inf") < value < float("inf")  # refuses NaN, too
+        and (kind.ge is None or value >= kind.ge)
+        and (kind.gt is None or value > kind.gt)
+        and (kind.le is None or value <= kind.le)
+        and (kind.lt is None or value < kind.lt)
+    )
+    if is_inside:
+        return ""
+    is_percent = kind.le == 1 and 1 < value <= 100
+    return "is out of range (ratios are 0 to 1, never percent)" if is_percent else "is out of range"
+
+
+def _is_fit(kind: inspect.StrType, text: str) -> bool:
+    return (
+        len(text) >= (kind.min_length or 0)
+        and (kind.max_length is None or len(text) <= kind.max_length)
+        and (kind.pattern is None or re.search(kind.pattern, text) is not None)
+    )
+
+
+def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
+    bounds = []
+    if kind.ge is not None:
+        bounds.append(f"from {kind.ge:.10g}")
+    if kind.gt is not None:
+        bounds.append(f"above {kind.gt:.10g}")
+    if kind.le is not None:
+        bounds.append(f"to {kind.le:.10g}" if bounds else f"up to {kind.le:.10g}")
+    if kind.lt is not None:
+        bounds.append(f"and below {kind.lt:.10g}" if bounds else f"below {kind.lt:.10g}")
+    return " ".join(["", *bounds])
+
+
+def _unit(path: str, told: str) -> str:
+    for end, unit in (("_ms", "of milliseconds"), ("_s", "of seconds"), ("_boundaries", "of 500 ms")):
+        if path.endswith(end) and "number" in told:
+            return told.replace("number", f"number {unit}", 1)
+    return told
+
+
+def _found(value: object) -> str:
+    match value:
+        case dict():
+            return "a section"
+        case list():
+            return "a list"
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(value)
+        case _:
+            return f"{value}"
