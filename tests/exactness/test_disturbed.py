@@ -111,6 +111,17 @@ def test_a_gap_without_any_worker_is_caught_up_in_one_flush(
     assert decisions(log_of(steps, listed=one_topic(1))) == straight
 
 
+def test_a_first_worker_that_finds_minutes_of_backlog_decides_all_of_them(
+    records: list[Record], straight: Published
+) -> None:
+    """No snapshot, and the first flush already reaches to the end."""
+    steps = steps_of(feeds_of(records))
+    whole = replace(steps[-1], feeds=[feed for step in steps for feed in step.feeds])
+    log = log_of([whole], listed=one_topic(1))
+    assert decisions(log) == straight
+    assert evaluate(log, POLICY)[1]["late"] == 0
+
+
 def test_partitions_far_ahead_of_others_change_nothing(
     records: list[Record], straight: Published
 ) -> None:
