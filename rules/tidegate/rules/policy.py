@@ -1,36 +1,42 @@
 """Policies: every number of the rules as data, read from YAML, checked, and laid out as columns.
 
-A policy file says only what differs from the pack `default`. Unknown keys are refused.
+A policy file says only what differs from the pack it extends (`default`, unless it says otherwise). It
+is checked as a whole: all problems come in one PolicyError, each with file, line, path and remedy.
 """
 
 import hashlib
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-import yaml
+from msgspec import inspect
 
+from tidegate.rules.policy_check import check
+from tidegate.rules.policy_columns import (
+    FAILED_WEIGHT_MIN,
+    PROFILE_NAMES,
+    SettingsColumns,
+    columns_of,
+)
+from tidegate.rules.policy_laws import broken_laws
 from tidegate.rules.policy_types import (
     BaselineSettings,
     EvidenceSettings,
-    LevelSettings,
-    Limits,
-    OutcomeWeights,
+    Match,
     PolicyFile,
     ProfileSettings,
     Settings,
     Timing,
 )
-from tidegate.schemas.cells import BUCKET_MS
-from tidegate.schemas.outcome import Outcome
+from tidegate.rules.policy_yaml import Entry, PolicyError, Problem, Problems, parse, plain
 
 __all__ = [
+    "FAILED_WEIGHT_MIN",
     "PACKS",
+    "PROFILE_NAMES",
     "BaselineSettings",
     "EvidenceSettings",
     "Policy",
@@ -41,55 +47,6 @@ __all__ = [
 ]
 
 PACKS = ("default", "reference")
-PROFILE_NAMES = ("reference", "guarded")
-FAILED_WEIGHT_MIN = 0.5
-"""A request failed if its outcome weighs at least this."""
-
-
-class PolicyError(ValueError):
-    """Says where, what was found, what is allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class SettingsColumns:
-    """One row per distinct settings. Times in boundaries (500 ms) where the name says so."""
-
-    profile: npt.NDArray[np.int64]
-    """Index into PROFILE_NAMES."""
-    enforce: npt.NDArray[np.bool_]
-    target_ms: npt.NDArray[np.int64]
-    """-1: learned."""
-    expected_qps: npt.NDArray[np.float64]
-    """-1: none, the traffic term is 1."""
-    outcome_weights: npt.NDArray[np.float64]
-    """Shape (settings, 8): by Outcome, padded with zeros."""
-    is_failed: npt.NDArray[np.bool_]
-    """Shape (settings, 8): weight at least 0.5."""
-    key_ttl_boundaries: npt.NDArray[np.int64]
-    confirm_boundaries: npt.NDArray[np.int64]
-    confirm_once_below_rps: npt.NDArray[np.float64]
-    open_stand_boundaries: npt.NDArray[np.int64]
-    open_requests_min: npt.NDArray[np.int64]
-    open_bad_run: npt.NDArray[np.int64]
-    open_bad_run_below_rps: npt.NDArray[np.float64]
-    hysteresis_boundaries: npt.NDArray[np.int64]
-    relapse_within_boundaries: npt.NDArray[np.int64]
-    hysteresis_max_boundaries: npt.NDArray[np.int64]
-    calm_reset_boundaries: npt.NDArray[np.int64]
-    idle_step_boundaries: npt.NDArray[np.int64]
-    sleep_boundaries: npt.NDArray[np.int64]
-    sleep_max_boundaries: npt.NDArray[np.int64]
-    wake_score: npt.NDArray[np.int64]
-    """Thousandths."""
-    probe_requests_min: npt.NDArray[np.int64]
-    probe_good_share: npt.NDArray[np.float64]
-    probe_bad_share: npt.NDArray[np.float64]
-    probe_patience_requests: npt.NDArray[np.int64]
-    probe_patience_boundaries: npt.NDArray[np.int64]
-    ramp_steps: npt.NDArray[np.int64]
-    ramp_step_boundaries: npt.NDArray[np.int64]
-    ramp_requests_min: npt.NDArray[np.int64]
-    ramp_patience_boundaries: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +58,13 @@ class Policy:
     """Distinct ones: first that of keys no rule matches, then one per rule."""
     columns: SettingsColumns
     label: str
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever starts with this policy should be told; empty where there is nothing."""
+        if self.file.warning is None or all(s.mode == "observe" for s in self.settings):
+            return ()
+        return (self.file.warning,)
 
     @property
     def grace_ms(self) -> int:
@@ -158,74 +122,91 @@ class Policy:
 
 
 def load_policy(text: str, *, where: str) -> Policy:
-    """A policy from YAML. `where` names it in messages. Raises PolicyError."""
-    raw = _parse(text, where)
-    base = raw.pop("extends", "default") if raw.get("name") != "default" else "default"
-    if base not in PACKS:
-        near = get_close_matches(str(base), PACKS, 1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        raise PolicyError(
-            f"{where}: extends: {base!r} is no pack; give one of {', '.join(PACKS)}{hint}"
-        )
-    merged = _over(_pack(base), raw)
-    rules = merged.get("services") or []
-    if isinstance(rules, list):
-        merged["services"] = [_rule(rule, merged.get("settings", {})) for rule in rules]
-    try:
-        read = msgspec.convert(merged, PolicyFile, strict=True)
-    except msgspec.ValidationError as problem:
-        raise PolicyError(f"{where}: {_told(str(problem))}") from None
-    _check(read, where)
-    version = hashlib.sha256(msgspec.json.encode(read, order="deterministic")).hexdigest()[:8]
-    settings = (read.settings, *(rule.settings for rule in read.services))
-    return Policy(read, settings, _columns(settings, read.timing), f"{read.name}@{version}")
+    """A policy from YAML. `where` names it in messages. Raises PolicyError with all that is wrong."""
+    problems = Problems(where)
+    tree = parse(text, problems)
+    if not tree:
+        problems.raise_if_any()
+    base = _base_of(tree, problems)
+    if "name" not in tree:
+        problems.add("name", 0, "is missing; give the policy a name, it is part of every decision")
+    _check_tree(tree, problems)
+    problems.raise_if_any()
+    raw = plain({name: entry for name, entry in tree.items() if name != "extends"})
+    policy = _policy_of(_over(_pack(base), raw))
+    for path, message in broken_laws(policy.file):
+        problems.add(path, _line_of(tree, path), message)
+    problems.raise_if_any()
+    return policy
 
 
 def builtin_policy(name: str) -> Policy:
     """A pack that comes with Tidegate. Raises PolicyError for a name that is none."""
     if name not in PACKS:
-        raise PolicyError(f"policy {name!r} is no pack; give a file or one of {', '.join(PACKS)}")
-    return load_policy(_pack_text(name), where=f"pack {name}")
+        told = f"policy {name!r} is no pack; give a file or one of {', '.join(PACKS)}"
+        raise PolicyError((Problem("--policy", 0, "", told),))
+    return _policy_of(_pack(name))
 
 
+@cache
 def _pack_text(name: str) -> str:
     return (files("tidegate.rules") / "packs" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def _pack(name: str) -> dict[str, Any]:
     """A pack as plain data, over `default`."""
-    raw = _parse(_pack_text(name), f"pack {name}")
+    problems = Problems(f"pack {name}")
+    tree = parse(_pack_text(name), problems)
+    _check_tree(tree, problems)
+    problems.raise_if_any()
+    raw: dict[str, Any] = plain(tree)
     return raw if name == "default" else _over(_pack("default"), raw)
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: the second would silently win."""
+def _base_of(tree: dict[str, Entry], problems: Problems) -> str:
+    base = tree.get("extends")
+    if base is None or base.value in PACKS:
+        return str(base.value) if base else "default"
+    problems.add_unknown("extends", base.line, base.value, PACKS, "pack")
+    return "default"
 
 
-def _no_duplicates(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            line = key_node.start_mark.line + 1
-            raise PolicyError(f"line {line}: {key!r} is given twice; keep one")
-        seen.add(key)
-    return loader.construct_mapping(node, deep=True)
+def _check_tree(tree: dict[str, Entry], problems: Problems) -> None:
+    """Every value against its type. Rules under `services` carry settings beside their match."""
+    whole = {name: entry for name, entry in tree.items() if name not in ("extends", "services")}
+    check(_FILE, whole, line=0, path="", problems=problems)
+    rules = tree.get("services")
+    if rules is None or rules.value is None:
+        return
+    if not isinstance(rules.value, list):
+        problems.add(
+            "services", rules.line, "is no list; give `- match: {service: PATTERN}` and settings"
+        )
+        return
+    for number, rule in enumerate(rules.value):
+        path = f"services[{number}]"
+        if not isinstance(rule.value, dict):
+            problems.add(path, rule.line, "is no rule; give `match` and what differs")
+            continue
+        own = {name: entry for name, entry in rule.value.items() if name != "match"}
+        check(_SETTINGS, own, line=rule.line, path=path, problems=problems)
+        match = rule.value.get("match", Entry({}, rule.line))
+        check(_MATCH, match.value, line=match.line, path=f"{path}.match", problems=problems)
+        if isinstance(match.value, dict) and "service" not in match.value:
+            problems.add(
+                f"{path}.match.service", match.line, "is missing; give a pattern, e.g. pay-*"
+            )
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_duplicates)
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except PolicyError as problem:
-        raise PolicyError(f"{where}: {problem}") from None
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as problem:
-        raise PolicyError(f"{where}: not YAML: {problem}") from None
-    if not isinstance(raw, dict):
-        raise PolicyError(f"{where}: a policy is a mapping; found {type(raw).__name__}")
-    return raw
+def _policy_of(raw: dict[str, Any]) -> Policy:
+    """From plain data that was checked already."""
+    rules = raw.get("services") or []
+    raw = raw | {"services": [_rule(rule, raw["settings"]) for rule in rules]}
+    read = msgspec.convert(raw, PolicyFile, strict=True)
+    version = hashlib.sha256(msgspec.json.encode(read, order="deterministic")).hexdigest()[:8]
+    settings = (read.settings, *(rule.settings for rule in read.services))
+    columns = columns_of(settings, read.timing)
+    return Policy(read, settings, columns, f"{read.name}@{version}")
 
 
 def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -237,77 +218,26 @@ def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _rule(rule: Any, settings: dict[str, Any]) -> Any:
-    if not isinstance(rule, dict):
-        return rule
+def _rule(rule: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in rule.items() if key != "match"}
-    return {"match": rule.get("match"), "settings": _over(settings, own)}
+    return {"match": rule["match"], "settings": _over(settings, own)}
 
 
-def _told(problem: str) -> str:
-    """Msgspec's message, with a suggestion for a name that is nearly right."""
-    if "unknown field" not in problem:
-        return problem
-    name = problem.split("`")[1]
-    known = {
-        f
-        for t in (
-            PolicyFile,
-            Settings,
-            LevelSettings,
-            Timing,
-            Limits,
-            EvidenceSettings,
-            BaselineSettings,
-            OutcomeWeights,
-        )
-        for f in t.__struct_fields__
-    }
-    near = get_close_matches(name, sorted(known), 1)
-    return problem + (f"; did you mean `{near[0]}`?" if near else "; remove it")
-
-
-def _check(read: PolicyFile, where: str) -> None:
-    """What types can't say."""
-    problems = []
-    if read.timing.lease_ms < 2 * read.timing.source_wait_ms:
-        problems.append("timing.lease_ms must be at least twice timing.source_wait_ms (a takeover)")
-    for number, s in enumerate((read.settings, *(rule.settings for rule in read.services))):
-        at = "settings" if number == 0 else f"services[{number - 1}]"
-        ramp = s.level.ramp
-        if not ramp or ramp[-1] != 1.0 or list(ramp) != sorted(ramp) or ramp[0] <= 0:
-            problems.append(f"{at}.level.ramp: {list(ramp)} must rise from above 0 to 1.0")
-        if s.level.probe_bad_share + s.level.probe_good_share >= 1.5:
-            problems.append(f"{at}.level: probe_good_share and probe_bad_share leave no middle")
-    if problems:
-        raise PolicyError("\n".join(f"{where}: {problem}" for problem in problems))
-
-
-def _columns(settings: tuple[Settings, ...], timing: Timing) -> SettingsColumns:
-    weights = np.zeros((len(settings), 8))
-    for row, s in enumerate(settings):
-        for outcome in Outcome:
-            weights[row, outcome] = getattr(s.outcome_weights, outcome.name.lower())
-    special: dict[str, Any] = {
-        "profile": [PROFILE_NAMES.index(s.profile) for s in settings],
-        "enforce": [s.mode == "enforce" for s in settings],
-        "target_ms": [-1 if s.target_ms is None else s.target_ms for s in settings],
-        "expected_qps": [-1.0 if s.expected_qps is None else s.expected_qps for s in settings],
-        "outcome_weights": weights,
-        "is_failed": weights >= FAILED_WEIGHT_MIN,
-        "key_ttl_boundaries": [timing.key_ttl_s * 1000 // BUCKET_MS for _ in settings],
-        "wake_score": [round(s.level.wake_score * 1000) for s in settings],
-        "ramp_steps": [len(s.level.ramp) for s in settings],
-    }
-    out = {}
-    for column in fields(SettingsColumns):
-        name = column.name
-        if name in special:
-            values = special[name]
-        elif name.endswith("_boundaries") and name != "confirm_boundaries":
-            seconds = name.removesuffix("_boundaries") + "_s"
-            values = [getattr(s.level, seconds) * 1000 // BUCKET_MS for s in settings]
+def _line_of(tree: dict[str, Entry], path: str) -> int:
+    """The line of a path, or of the nearest section around it that the file has; 0 without any."""
+    line, here = 0, Entry(tree, 0)
+    for part in path.replace("[", ".").replace("]", "").split("."):
+        inside = here.value
+        if isinstance(inside, dict) and part in inside:
+            here = inside[part]
+        elif isinstance(inside, list) and part.isdigit() and int(part) < len(inside):
+            here = inside[int(part)]
         else:
-            values = [getattr(s.level, name) for s in settings]
-        out[name] = np.array(values)
-    return SettingsColumns(**out)
+            break
+        line = here.line
+    return line
+
+
+_FILE = inspect.type_info(PolicyFile)
+_SETTINGS = inspect.type_info(Settings)
+_MATCH = inspect.type_info(Match)

@@ -40,7 +40,9 @@ def allowed(kind: inspect.Type) -> str:
         case inspect.LiteralType():
             return "one of " + ", ".join(str(value) for value in kind.values)
         case inspect.StrType():
-            return "a word" if kind.pattern is None else "a word of letters, digits, `.`, `_` and `-`"
+            return (
+                "a word" if kind.pattern is None else "a word of letters, digits, `.`, `_` and `-`"
+            )
         case inspect.VarTupleType(item_type=inspect.TupleType() as item):
             return f"a list of pairs [{', '.join(allowed(t) for t in item.item_types)}]"
         case inspect.VarTupleType():
@@ -53,13 +55,13 @@ def allowed(kind: inspect.Type) -> str:
             return "a section"
 
 
-def _struct(
-    kind: inspect.StructType, tree: Tree, line: int, path: str, problems: Problems
-) -> None:
+def _struct(kind: inspect.StructType, tree: Tree, line: int, path: str, problems: Problems) -> None:
     fields = {field.name: field.type for field in kind.fields}
     if not isinstance(tree, dict):
         names = ", ".join(fields)
-        problems.add(path, line, f"{_found(tree)} is no section; give a mapping with any of {names}")
+        problems.add(
+            path, line, f"{_found(tree)} is no section; give a mapping with any of {names}"
+        )
         return
     for name, entry in tree.items():
         inner = f"{path}.{name}" if path else name
@@ -151,9 +153,9 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
 
 
 def _unit(path: str, told: str) -> str:
-    for end, unit in (("_ms", "of milliseconds"), ("_s", "of seconds"), ("_boundaries", "of 500 ms")):
-        if path.endswith(end) and "number" in told:
-            return told.replace("number", f"number {unit}", 1)
+    for end, unit in (("_ms", "milliseconds"), ("_s", "seconds")):
+        if path.endswith(end):
+            return told.replace("number", f"number of {unit}", 1)
     return told
 
 

@@ -97,7 +97,8 @@ def parse(text: str, problems: Problems) -> dict[str, Entry]:
         problems.add("", 0, f"is nested too deeply; give at most {_DEPTH_MAX} levels")
         return {}
     if not isinstance(node, yaml.MappingNode):
-        found = "nothing" if node is None else f"a {node.id}"
+        found = "a list" if isinstance(node, yaml.SequenceNode) else "a single value"
+        found = "nothing" if node is None else found
         problems.add("", 0, f"a policy is a mapping of settings; found {found}")
         return {}
     return _Walk(problems).mapping(node, "", 0)
@@ -125,9 +126,7 @@ class _Walk:
         if self.left == 0:
             self.problems.add(path, line, f"more than {_ENTRIES_MAX} values; leave out the aliases")
         if depth > _DEPTH_MAX:
-            self.problems.add(
-                path, line, f"is nested too deeply; give at most {_DEPTH_MAX} levels"
-            )
+            self.problems.add(path, line, f"is nested too deeply; give at most {_DEPTH_MAX} levels")
         if depth > _DEPTH_MAX or self.left <= 0:
             return Entry(None, line)
         if isinstance(node, yaml.MappingNode):
@@ -171,7 +170,9 @@ class _Walk:
                 case "int":
                     return int(text.replace("_", ""))
                 case "float":
-                    return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+                    return float(
+                        text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan")
+                    )
                 case "str":
                     return text
                 case _:
