@@ -1,17 +1,48 @@
-"""Admission: (decision, request, state, now) -> verdict. The same in live clients and in simulations.
+"""Admission: (decision, request, state, now) -> (verdict, state). The same live and in simulations.
 
 No clock, no randomness, no I/O: chance is a stable hash of the request's key, so that one trace (or one
 user's session) is treated alike at every hop, and what passes at a small ratio passes at a larger one.
+Order: heartbeats that may pass, the retry budget, the share by priority, probes.
 """
 
-import hashlib
 from enum import IntEnum
+from typing import Literal
 
 import msgspec
 
-from tidegate.schemas.decision import Decision
+from tidegate.client.hashing import key_of, position_of, position_of_number
+from tidegate.client.state import PRIORITIES, AdmissionState, seen
+from tidegate.schemas.decision import Actions, Decision
 
-__all__ = ["AdmissionState", "Priority", "Request", "Verdict", "admit", "share_of"]
+__all__ = [
+    "EffectName",
+    "Priority",
+    "Request",
+    "Rule",
+    "Verdict",
+    "admit",
+    "nothing_known",
+    "priority_named",
+    "strictest",
+]
+
+RETRY_TOKEN = 1_000_000
+"""A retry's cost in millionths: whole numbers, so that ten times 0.1 is one."""
+RETRY_TOKENS_MAX = 10 * RETRY_TOKEN
+"""What a quiet time may save up: a fault begins with at most so many retries per client and scope."""
+PROBE_DEBT_MAX = 1.0
+
+EffectName = Literal["shed", "cut", "fallback", "probe"]
+Rule = Literal[
+    "no_decision",
+    "all_pass",
+    "admit_ratio",
+    "no_deadline",
+    "heartbeat",
+    "probe",
+    "shut",
+    "retry_budget",
+]
 
 
 class Priority(IntEnum):
@@ -23,33 +54,28 @@ class Priority(IntEnum):
     CRITICAL_PLUS = 3
 
 
-_BITS = 53
-_TOTAL = 1 << _BITS
-_RETRY_TOKENS_MAX = 10.0
-_SEEN_MAX = 10_000
-"""Shares of priorities are counted over about so many requests, then halved."""
+_BY_NAME = {priority.name.lower(): priority for priority in Priority}
 
 
-def share_of(key: str | bytes) -> float:
-    """Where a key lies in 0..1 (1 excluded): the first 53 bits of SHA-256 of its UTF-8 bytes, as a
-    fraction. Any language can do it; conformance vectors are in `tests/client/vectors.json`."""
-    data = key.encode() if isinstance(key, str) else key
-    digest = hashlib.sha256(data).digest()
-    return (int.from_bytes(digest[:8], "big") >> (64 - _BITS)) / _TOTAL
+def priority_named(name: str) -> Priority:
+    """Of a baggage value, `sheddable_plus` say. What is no priority is `critical`: baggage comes from
+    others, and an unknown word must not shed a request."""
+    return _BY_NAME.get(name.strip().lower(), Priority.CRITICAL)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller says of the request it is about to make."""
 
-    trace_id: str | bytes = ""
-    """Chance is drawn from it where there is no session."""
+    trace_id: str | bytes | int = ""
+    """Chance is drawn from it where there is no session. Hex, 16 bytes, or OpenTelemetry's int."""
     session: str | bytes = ""
     """User or session key from baggage: a retry draws a new trace id, but not another session."""
     priority: Priority = Priority.CRITICAL
     is_retry: bool = False
     is_heartbeat: bool = False
-    """A health check, say: passes in forced_open, and counts for half_open only."""
+    """A health check, say. It is no traffic: it counts for half_open only and earns no retries."""
     can_set_deadline: bool = True
+    """Whether the caller gives up after `Verdict.deadline_ms`. One that can't is shed a share instead."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,47 +84,43 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     passes: bool
     would_pass: bool
     """What enforcing would say; differs from `passes` in mode observe only."""
-    effect: str | None = None
-    """To put on the span as `tidegate.effect`: `shed` where it doesn't pass (`fallback` if a fallback
-    answers), `probe` where it passes as a probe."""
+    effect: EffectName | None = None
+    """For the span, as `tidegate.effect`: `shed` where it doesn't pass, `probe` where it passes as one.
+    See `effect_when` for what only the caller can know."""
     deadline_ms: int | None = None
-    """The caller's deadline; what it ends so it marks `cut`."""
+    """The caller's deadline for the call; what it ends so it marks `cut`."""
     retry_after_s: int | None = None
+    """For the refusal's `Retry-After`."""
     fallback: bool = False
     """Whether a refused request should be answered by the caller's fallback."""
     cache: bool = False
-    rule: str = "no_decision"
-    """admit_ratio, probe, heartbeat, retry_budget, deadline, closed, stale, override, no_decision."""
+    """Whether to serve from a local cache."""
+    rule: Rule = "no_decision"
     reason: str = ""
+    """Why it was refused, or would have been; empty where it passes."""
     scope: str = ""
     level: str = "closed"
     policy: str = ""
     boundary: int = 0
     is_stale: bool = False
+    """Nobody is known to evaluate the scope any more: said by the fallback, or on the ramp to it."""
+
+    def __bool__(self) -> bool:
+        return self.passes
+
+    def effect_when(self, *, is_cut: bool = False, is_fallback: bool = False) -> EffectName | None:
+        """`tidegate.effect` after the fact: `fallback` where a refused request was answered by the
+        caller's fallback, `cut` where the caller's own deadline ended the call."""
+        if is_fallback and not self.passes:
+            return "fallback"
+        if is_cut and self.passes and self.deadline_ms is not None:
+            return "cut"
+        return self.effect
 
 
-PASS = Verdict(passes=True, would_pass=True)
-"""Nothing is known, so nothing is turned away."""
-
-
-class AdmissionState:
-    """What a client remembers of one scope; bounded, and told the time."""
-
-    __slots__ = ("boundary", "probe_tokens", "probed_ms", "retry_tokens", "seen")
-
-    def __init__(self) -> None:
-        self.boundary = -1
-        self.probe_tokens = 0.0
-        self.probed_ms = 0
-        self.retry_tokens = _RETRY_TOKENS_MAX
-        self.seen = [0, 0, 0, 0]
-        """Requests by priority."""
-
-    def see(self, priority: Priority) -> None:
-        """Counts a request for the shares of priorities."""
-        self.seen[priority] += 1
-        if self.seen[priority] >= _SEEN_MAX:
-            self.seen = [n >> 1 for n in self.seen]
+def nothing_known(scope: str) -> Verdict:
+    """Nothing is known of the scope, so nothing is turned away."""
+    return Verdict(passes=True, would_pass=True, scope=scope)
 
 
 def admit(
@@ -107,141 +129,158 @@ def admit(
     state: AdmissionState,
     now_ms: int,
     *,
-    relaxed: float = 0.0,
-) -> Verdict:
-    """The verdict on one request; moves `state`.
+    actions: Actions | None = None,
+    level: str | None = None,
+    is_stale: bool = False,
+) -> tuple[Verdict, AdmissionState]:
+    """The verdict on one request, and the state that the next one meets.
 
-    relaxed, 0..1: how far the client has fallen back because nobody evaluates the scope any more; this
-    share of requests passes whatever the decision says.
+    actions, level: what is obeyed where it isn't the decision's own (a lease has run out); is_stale
+    says so. In mode observe the state moves as if the verdict were obeyed.
     """
-    state.see(request.priority)
-    actions = decision.actions
-    if state.boundary != decision.boundary:
-        state.boundary = decision.boundary
-        if state.probed_ms == 0:
-            state.probe_tokens, state.probed_ms = 1.0, now_ms
-    key = request.session or request.trace_id
-    share = share_of(key)
-    if request.is_retry and state.retry_tokens < 1.0:
-        return _refused(decision, "retry_budget", relaxed > 0.0)
-    if relaxed > 0.0 and share_of(b"relaxed:" + _bytes(key)) < relaxed:
-        verdict = _passed(decision, "stale", is_stale=True)
-    elif actions.admit_ratio >= 1.0:
-        verdict = _whole(decision, request, share, is_stale=relaxed > 0.0)
-    elif actions.admit_ratio > 0.0:
-        passes = share < _ratio_for(request.priority, actions.admit_ratio, state.seen)
-        verdict = (
-            _passed(decision, "admit_ratio", is_stale=relaxed > 0.0)
-            if passes
-            else _refused(decision, "admit_ratio", relaxed > 0.0)
-        )
-    else:
-        verdict = _closed_door(decision, request, share, state, now_ms, is_stale=relaxed > 0.0)
-    if verdict.passes:
-        _spend(request, state, actions.retry_ratio_max)
-    return verdict
+    asks = decision.actions if actions is None else actions
+    if not request.is_heartbeat:
+        state = seen(state, request.priority, now_ms)
+    rule, passes, state = _judge(decision, asks, request, state, now_ms)
+    if passes and not request.is_heartbeat:
+        state = _spend(request, state, asks.retry_ratio_max)
+    is_enforced = decision.mode == "enforce"
+    effect: EffectName | None = None
+    if passes and (request.is_heartbeat or (rule == "probe" and is_enforced)):
+        effect = "probe"
+    elif not passes and is_enforced:
+        effect = "shed"
+    shown_level = level or decision.level
+    has_deadline = passes and is_enforced and request.can_set_deadline
+    return Verdict(
+        passes=passes or not is_enforced,
+        would_pass=passes,
+        effect=effect,
+        deadline_ms=asks.slow_over_ms if has_deadline else None,
+        retry_after_s=None if passes else asks.retry_after_s,
+        fallback=asks.fallback and not passes,
+        cache=asks.cache and is_enforced,
+        rule=rule,
+        reason="" if passes else _reason(decision, asks, rule, shown_level, is_stale=is_stale),
+        scope=decision.scope,
+        level=shown_level,
+        policy=decision.policy,
+        boundary=decision.boundary,
+        is_stale=is_stale,
+    ), state
 
 
-def _spend(request: Request, state: AdmissionState, retry_ratio_max: float) -> None:
-    """Every first try earns a part of a retry; a retry costs a whole one."""
-    if request.is_retry:
-        state.retry_tokens -= 1.0
-    elif retry_ratio_max > 0.0:
-        state.retry_tokens = min(_RETRY_TOKENS_MAX, state.retry_tokens + retry_ratio_max)
-    else:
-        state.retry_tokens = 0.0
+def strictest(verdicts: list[Verdict]) -> Verdict:
+    """One verdict of several scopes that concern a call: the refusal if there is one; else all pass,
+    with the shortest deadline."""
+    chosen = max(verdicts, key=_strictness)
+    deadlines = [v.deadline_ms for v in verdicts if v.deadline_ms is not None]
+    if not chosen.passes or not deadlines or chosen.deadline_ms == min(deadlines):
+        return chosen
+    return msgspec.structs.replace(chosen, deadline_ms=min(deadlines))
 
 
-def _whole(decision: Decision, request: Request, share: float, *, is_stale: bool) -> Verdict:
-    """Everything passes but for the slowest, by deadline, or a tenth where none can be set."""
-    actions = decision.actions
-    if actions.slow_over_ms is not None and request.can_set_deadline:
-        return _passed(decision, "deadline", is_stale=is_stale, deadline_ms=actions.slow_over_ms)
-    shed = actions.shed_if_no_deadline
-    if shed is not None and share >= 1.0 - shed:
-        return _refused(decision, "admit_ratio", is_stale)
-    return _passed(decision, decision.level, is_stale=is_stale)
+def _strictness(verdict: Verdict) -> tuple[bool, bool, bool, bool, bool]:
+    return (
+        not verdict.passes,
+        not verdict.would_pass,
+        verdict.effect is not None,
+        verdict.deadline_ms is not None,
+        verdict.rule != "no_decision",
+    )
 
 
-def _closed_door(
-    decision: Decision,
-    request: Request,
-    share: float,
-    state: AdmissionState,
-    now_ms: int,
-    *,
-    is_stale: bool,
-) -> Verdict:
-    """Nothing passes but heartbeats and probes."""
-    actions = decision.actions
-    if request.is_heartbeat and actions.heartbeats_pass:
-        return _passed(decision, "heartbeat", is_stale=is_stale, effect="probe")
-    if actions.probe_per_s is None and actions.probe_ratio is None:
-        return _refused(decision, decision.level, is_stale)
-    rate = (actions.probe_per_s or 0.0) / max(1, actions.callers or 1)
-    elapsed_s = max(0, now_ms - state.probed_ms) / 1000.0
-    state.probe_tokens = min(max(1.0, rate), state.probe_tokens + elapsed_s * rate)
-    state.probed_ms = now_ms
-    by_token = state.probe_tokens >= 1.0
-    if by_token or share < (actions.probe_ratio or 0.0):
-        state.probe_tokens = max(0.0, state.probe_tokens - 1.0)
-        return _passed(decision, "probe", is_stale=is_stale, effect="probe")
-    return _refused(decision, "probe", is_stale)
+def _judge(
+    decision: Decision, asks: Actions, request: Request, state: AdmissionState, now_ms: int
+) -> tuple[Rule, bool, AdmissionState]:
+    if request.is_heartbeat and asks.heartbeats_pass:
+        return "heartbeat", True, state
+    if request.is_retry and (asks.retry_ratio_max <= 0.0 or state.retry_tokens < RETRY_TOKEN):
+        return "retry_budget", False, state
+    ratio, rule = asks.admit_ratio, _ratio_rule(asks.admit_ratio)
+    if asks.shed_if_no_deadline and not (
+        request.can_set_deadline and asks.slow_over_ms is not None
+    ):
+        least = 1.0 - asks.shed_if_no_deadline
+        if least < ratio:
+            ratio, rule = least, "no_deadline"
+    if ratio >= 1.0:
+        return rule, True, state
+    key = key_of(session=request.session, trace_id=request.trace_id)
+    position = position_of(key) if key else position_of_number(state.sequence)
+    if position < ratio_of(request.priority, ratio, state):
+        return rule, True, state
+    if asks.probe_ratio is None and asks.probe_per_s is None:
+        return rule, False, state
+    passes, state = _probe(decision, asks, position, state, now_ms)
+    return "probe", passes, state
 
 
-def _ratio_for(priority: Priority, ratio: float, seen: list[int]) -> float:
-    """Share of this priority that passes, so that `ratio` of everything does and lower ones go first."""
-    total = sum(seen)
-    to_shed = (1.0 - ratio) * total
-    for lower in range(priority):
-        to_shed -= seen[lower]
-    mine = max(1, seen[priority])
+def _ratio_rule(ratio: float) -> Rule:
+    if ratio >= 1.0:
+        return "all_pass"
+    return "admit_ratio" if ratio > 0.0 else "shut"
+
+
+def ratio_of(priority: int, ratio: float, state: AdmissionState) -> float:
+    """Share of this priority that passes, so that `ratio` of everything does and lower ones go first:
+    what is to be shed is taken from the lowest class until that is used up, then from the next."""
+    if ratio <= 0.0:
+        return 0.0
+    mine = state.count(priority)
+    if mine == 0:  # a heartbeat that nothing lets through: it is no traffic
+        return ratio
+    counts = [state.count(other) for other in range(PRIORITIES)]
+    if mine == sum(counts):
+        return ratio
+    to_shed = (1.0 - ratio) * sum(counts) - sum(counts[:priority])
     return min(1.0, max(0.0, 1.0 - to_shed / mine))
 
 
-def _passed(
-    decision: Decision,
-    rule: str,
-    *,
-    is_stale: bool,
-    effect: str | None = None,
-    deadline_ms: int | None = None,
-) -> Verdict:
-    is_enforced = decision.mode == "enforce"
-    return Verdict(
-        passes=True,
-        would_pass=True,
-        effect=effect if is_enforced else None,
-        deadline_ms=deadline_ms if is_enforced else None,
-        cache=decision.actions.cache and is_enforced,
-        rule=rule,
-        reason=decision.reason,
-        scope=decision.scope,
-        level=decision.level,
-        policy=decision.policy,
-        boundary=decision.boundary,
-        is_stale=is_stale,
+def _probe(
+    decision: Decision, asks: Actions, position: float, state: AdmissionState, now_ms: int
+) -> tuple[bool, AdmissionState]:
+    """The larger of a share by hash and this client's part of the fleet's probes per second.
+
+    Those that pass by the share use tokens too, into a small debt: else both would add up. The bucket
+    begins at a hash of the client, so that a fleet of 1,000 doesn't begin with 1,000 probes.
+    """
+    per_s = (asks.probe_per_s or 0.0) / max(1, asks.callers or 1)
+    if state.probe_since_ms == decision.since_ms:
+        tokens, elapsed_ms = state.probe_tokens, now_ms - state.probe_ms
+    else:
+        tokens, elapsed_ms = state.phase, now_ms - decision.since_ms
+    # One more than a second's worth: a bucket that overflows between two requests loses its fraction.
+    tokens = min(1.0 + max(1.0, per_s), tokens + max(0, elapsed_ms) * per_s / 1000.0)
+    by_share = position < (asks.probe_ratio or 0.0)
+    passes = by_share or tokens >= 1.0
+    if passes:
+        tokens = max(-PROBE_DEBT_MAX, tokens - 1.0)
+    return passes, msgspec.structs.replace(
+        state, probe_tokens=tokens, probe_ms=now_ms, probe_since_ms=decision.since_ms
     )
 
 
-def _refused(decision: Decision, rule: str, is_stale: bool) -> Verdict:
-    is_enforced = decision.mode == "enforce"
-    return Verdict(
-        passes=not is_enforced,
-        would_pass=False,
-        effect="shed" if is_enforced else None,
-        retry_after_s=decision.actions.retry_after_s,
-        fallback=decision.actions.fallback,
-        cache=decision.actions.cache and is_enforced,
-        rule=rule,
-        reason=decision.reason,
-        scope=decision.scope,
-        level=decision.level,
-        policy=decision.policy,
-        boundary=decision.boundary,
-        is_stale=is_stale,
-    )
+def _spend(request: Request, state: AdmissionState, retry_ratio_max: float) -> AdmissionState:
+    """Every first try earns a part of a retry; a retry costs a whole one; a ratio of 0 empties it."""
+    if request.is_retry:
+        tokens = state.retry_tokens - RETRY_TOKEN
+    elif retry_ratio_max > 0.0:
+        earned = round(retry_ratio_max * RETRY_TOKEN)
+        tokens = min(RETRY_TOKENS_MAX, state.retry_tokens + earned)
+    else:
+        tokens = 0
+    if tokens == state.retry_tokens:
+        return state
+    return msgspec.structs.replace(state, retry_tokens=tokens)
 
 
-def _bytes(key: str | bytes) -> bytes:
-    return key.encode() if isinstance(key, str) else key
+def _reason(decision: Decision, asks: Actions, rule: Rule, level: str, *, is_stale: bool) -> str:
+    said = {
+        "admit_ratio": f"{asks.admit_ratio:.0%} of requests pass",
+        "no_deadline": f"{asks.shed_if_no_deadline or 0.0:.0%} of callers without deadline are shed",
+        "probe": "only probes pass",
+        "retry_budget": f"at most {asks.retry_ratio_max:g} retries per request",
+    }.get(rule, "nothing passes")
+    stale = ", nobody evaluates it any more" if is_stale else ""
+    return f"{decision.scope} is {level}{stale}: {said}; {decision.reason}"

@@ -1,161 +1,327 @@
 """What a client has heard: the newest decision of each scope, and the lease of each partition.
 
-Told the time; does no I/O. A decision is obeyed while its partition's lease runs. When that runs out the
-client falls back to letting calls pass, by a ramp with jitter, so that a whole fleet doesn't jump at once.
+Told the time; does no I/O and never raises for what a record holds: it counts. One writer, many readers.
 """
 
-from collections import Counter
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
-from tidegate.client.admission import share_of
+from tidegate.client.lease import (
+    FALLBACKS,
+    FallbackLevel,
+    PartitionLease,
+    blend,
+    is_late,
+    jitter_ms,
+    ramp,
+)
 from tidegate.schemas.decision import (
     DECISION_SCHEMA,
+    Actions,
     Decision,
     Lease,
+    LevelName,
     decode_decision,
     decode_lease,
 )
-from tidegate.schemas.scope import OVERRIDE_ALL
+from tidegate.schemas.scope import OVERRIDE_ALL, lease_key
 
-__all__ = ["LEASE_MS", "RAMP_MS", "Entry", "Store"]
+__all__ = ["COUNTERS", "SCOPES_MAX", "Answer", "Store"]
 
-LEASE_MS = 45_000
-"""Until a lease record says otherwise."""
-RAMP_MS = 30_000
-JITTER_MS = 10_000
+SCOPES_MAX = 100_000
+"""More scopes than that are not kept: about 2 kB each."""
+ENDED_MAX = 10_000
+"""Boundaries of ended scopes that are remembered, so that a frozen writer that wakes revives none."""
+
 _LEASE_PREFIX = b"lease:"
+COUNTERS = (
+    "decisions",
+    "leases",
+    "tombstones",
+    "not_newer",
+    "late_decisions",
+    "late_leases",
+    "leases_lost",
+    "undecodable",
+    "unknown_schema",
+    "overflow_scopes",
+)
 
 
-class Entry:
-    """A scope's newest decision, and whether it may be obeyed at all."""
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a scope, and what is obeyed."""
 
-    __slots__ = ("decision", "is_dead")
+    scope: str
+    status: Literal["none", "obeyed", "stale", "shown", "override"]
+    """none: nothing is known. stale: its lease has run out, the fallback takes over by a ramp. shown: the
+    newest decision was published too late, or its lease was over when it was read. override: the
+    kill switch."""
+    level: LevelName
+    """The level that is obeyed."""
+    mode: Literal["observe", "enforce"]
+    actions: Actions
+    """What is obeyed: the decision's, the fallback's, or between both on the ramp."""
+    decision: Decision | None
+    """The newest decision, to show; None where there is none."""
 
-    def __init__(self, decision: Decision, *, is_dead: bool) -> None:
-        self.decision = decision
-        self.is_dead = is_dead
-        """For display only: it was published too late, or its lease was over before it was read."""
+    @property
+    def is_stale(self) -> bool:
+        """Nobody is known to evaluate the scope any more, or its decision came too late."""
+        return self.status in ("stale", "shown")
 
 
-class _Lease:
-    __slots__ = ("until_ms", "was_lost")
+class _Held:
+    """A scope's newest decision. `base` is what was obeyed before one that can't be."""
 
-    def __init__(self) -> None:
-        self.until_ms = 0
-        self.was_lost = False
+    __slots__ = ("answer", "base", "base_until_ms", "epoch", "lease")
+
+    def __init__(self, answer: Answer, lease: PartitionLease, *, epoch: int) -> None:
+        self.answer = answer
+        self.lease = lease
+        self.epoch = epoch
+        """Of the lease when it was read; -1 where it came too late. Obeyed while both are the same."""
+        self.base: Answer | None = None
+        self.base_until_ms = 0
+
+
+class _Head(msgspec.Struct):
+    """The part of a record that every version has."""
+
+    schema: int
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
 
 
 class Store:
-    """Fed with the records of the decisions topic, in order. Not locked: one writer, many readers."""
+    """Fed with the records of the decisions topic, in order."""
 
-    def __init__(self, *, client_id: str = "", wanted: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        client_id: str = "",
+        fallback_level: FallbackLevel = "closed",
+        wanted: Callable[[str], bool] | None = None,
+        scopes_max: int = SCOPES_MAX,
+    ) -> None:
         """wanted: keeps only the scopes it says yes to."""
-        self.entries: dict[str, Entry] = {}
         self.override: Decision | None = None
-        self.counters: Counter[str] = Counter()
-        self._leases: dict[int, _Lease] = {}
-        self._lease_ms = LEASE_MS
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._held: dict[str, _Held] = {}
+        self._ended: dict[str, int] = {}
+        self._leases: dict[int, PartitionLease] = {}
         self._client_id = client_id
+        self._fallback_level: FallbackLevel = fallback_level
+        self._fallback = FALLBACKS[fallback_level]
         self._wanted = wanted
-        self._is_caught_up = False
+        self._scopes_max = scopes_max
 
-    def apply(self, key: bytes, value: bytes | None, *, kafka_ms: int, now_ms: int) -> str | None:
+    def __len__(self) -> int:
+        return len(self._held)
+
+    # ---- answers ----
+
+    def answer(self, scope: str, now_ms: int) -> Answer:
+        """What is obeyed for a scope now. About 0.2 µs while its lease runs."""
+        override = self.override
+        if override is not None:
+            return _answer(scope, override, "override")
+        held = self._held.get(scope)
+        if held is None:
+            return Answer(
+                scope=scope,
+                status="none",
+                level="closed",
+                mode="observe",
+                actions=FALLBACKS["closed"],
+                decision=None,
+            )
+        lease = held.lease
+        if held.epoch == lease.epoch and now_ms <= lease.until_ms:
+            return held.answer
+        return self._fallen_back(held, now_ms)
+
+    def newest(self, scope: str) -> Decision | None:
+        """The newest decision of a scope, obeyed or not."""
+        if scope == OVERRIDE_ALL:
+            return self.override
+        held = self._held.get(scope)
+        return None if held is None else held.answer.decision
+
+    def scopes(self) -> list[str]:
+        """All scopes that have a decision."""
+        return list(self._held)
+
+    def stale_partitions(self, now_ms: int) -> int:
+        """How many partitions were evaluated once and are no more."""
+        return sum(0 < lease.until_ms < now_ms for lease in list(self._leases.values()))
+
+    def lost(self, now_ms: int) -> list[int]:
+        """Partitions whose lease has run out since it was last asked: each is said once."""
+        new = []
+        for partition, lease in list(self._leases.items()):
+            if now_ms <= lease.until_ms:
+                lease.is_said = False
+            elif not lease.is_said and lease.until_ms > 0:
+                lease.is_said = True
+                self.counters["leases_lost"] += 1
+                new.append(partition)
+        return new
+
+    # ---- records ----
+
+    def apply(
+        self, key: bytes, value: bytes | None, *, kafka_ms: int, now_ms: int, is_live: bool
+    ) -> str | None:
         """Takes one record. Returns the scope whose decision changed, None where nothing did.
 
-        What can't be read is counted and ignored: one bad record must not stop a client."""
+        is_live: read as it was published; not so at start, and after a time without Kafka, when what
+        is read may be old. kafka_ms below 0: the record has no time.
+        """
+        if kafka_ms < 0:
+            kafka_ms = now_ms
+        heard_ms = now_ms if is_live else min(kafka_ms, now_ms)
         if value is None:
-            return self._drop(key.decode(errors="replace"))
+            return self._end(key.decode(errors="replace"))
         try:
             if key.startswith(_LEASE_PREFIX):
-                self._apply_lease(decode_lease(value), kafka_ms, now_ms)
+                self._apply_lease(key, decode_lease(value), kafka_ms, heard_ms, is_live=is_live)
                 return None
             decision = decode_decision(value)
+            if decision.schema == DECISION_SCHEMA and decision.scope == key.decode():
+                return self._apply_decision(decision, kafka_ms, heard_ms, is_live=is_live)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            self.counters["undecodable"] += 1
-            return None
-        if decision.schema != DECISION_SCHEMA:
-            self.counters["unknown_schema"] += 1
-            return None
-        return self._apply_decision(decision, kafka_ms, now_ms)
+            pass  # counted below
+        self._count_unread(value)
+        return None
 
     def caught_up(self, now_ms: int) -> None:
-        """Everything that was there at the start has been read: decisions without a lease are over."""
-        if self._is_caught_up:
+        """All that was there at the start has been read. Where the lease was over by then, decisions are
+        kept to be shown."""
+        for lease in self._leases.values():
+            if lease.until_ms < now_ms:
+                lease.epoch += 1
+
+    # ---- inside ----
+
+    def _fallen_back(self, held: _Held, now_ms: int) -> Answer:
+        newest, lease = held.answer, held.lease
+        if held.epoch == lease.epoch:
+            base, until_ms = newest, lease.until_ms
+        elif held.base is not None:
+            base, until_ms = held.base, held.base_until_ms
+        else:
+            return self._fallback_answer(newest, "shown")
+        partition = 0 if base.decision is None else base.decision.partition
+        fraction = ramp(now_ms - until_ms, jitter_ms(self._client_id, partition))
+        status: Literal["stale", "shown"] = "stale" if base is newest else "shown"
+        if fraction >= 1.0:
+            return self._fallback_answer(newest, status)
+        return Answer(
+            scope=newest.scope,
+            status=status,
+            level=base.level,
+            mode=base.mode,
+            actions=blend(base.actions, self._fallback, fraction),
+            decision=newest.decision,
+        )
+
+    def _fallback_answer(self, newest: Answer, status: Literal["stale", "shown"]) -> Answer:
+        return msgspec.structs.replace(
+            newest, status=status, level=self._fallback_level, actions=self._fallback
+        )
+
+    def _apply_lease(
+        self, key: bytes, lease: Lease, kafka_ms: int, heard_ms: int, *, is_live: bool
+    ) -> None:
+        if lease.schema != DECISION_SCHEMA:
+            self.counters["unknown_schema"] += 1
             return
-        self._is_caught_up = True
-        for entry in self.entries.values():
-            lease = self._leases.get(entry.decision.partition)
-            if lease is None or lease.until_ms < now_ms:
-                entry.is_dead = True
-                self.counters["expired_at_start"] += 1
-
-    def relaxed(self, partition: int, now_ms: int) -> float:
-        """0 while the partition's lease runs; then, after a jitter, a ramp to 1 in 30 s."""
-        lease = self._leases.get(partition)
-        if lease is None:
-            return 1.0
-        over_ms = now_ms - lease.until_ms
-        if over_ms <= 0:
-            return 0.0
-        if not lease.was_lost:
-            lease.was_lost = True
-            self.counters["leases_lost"] += 1
-        jitter_ms = int(share_of(f"{self._client_id}/{partition}") * JITTER_MS)
-        return min(1.0, max(0.0, (over_ms - jitter_ms) / RAMP_MS))
-
-    def is_stale(self, partition: int, now_ms: int) -> bool:
-        """Whether nobody is known to evaluate the partition."""
-        lease = self._leases.get(partition)
-        return lease is None or lease.until_ms < now_ms
-
-    def _apply_lease(self, lease: Lease, kafka_ms: int, now_ms: int) -> None:
-        if kafka_ms - lease.window_end_ms > lease.lease_ms:
+        if key.decode() != lease_key(lease.partition) or lease.lease_ms <= 0:
+            self.counters["undecodable"] += 1
+            return
+        held = self._leases.setdefault(lease.partition, PartitionLease())
+        if lease.boundary <= held.boundary:
+            self.counters["not_newer"] += 1
+            return
+        held.boundary = lease.boundary
+        self.counters["leases"] += 1
+        if is_late(kafka_ms=kafka_ms, window_end_ms=lease.window_end_ms, lease_ms=lease.lease_ms):
             self.counters["late_leases"] += 1
             return
-        self._lease_ms = lease.lease_ms
-        self._extend(lease.partition, lease.lease_ms, kafka_ms, now_ms)
+        held.extend(heard_ms, lease.lease_ms, is_live=is_live)
 
-    def _apply_decision(self, decision: Decision, kafka_ms: int, now_ms: int) -> str | None:
+    def _apply_decision(
+        self, decision: Decision, kafka_ms: int, heard_ms: int, *, is_live: bool
+    ) -> str | None:
         scope = decision.scope
-        if scope == OVERRIDE_ALL:
-            if self.override is None or decision.boundary > self.override.boundary:
-                self.override = decision
-                return scope
-            return None
-        if self._wanted is not None and not self._wanted(scope):
-            return None
-        old = self.entries.get(scope)
-        if old is not None and decision.boundary <= old.decision.boundary:
+        old = self._held.get(scope)
+        known = self.newest(scope)
+        fence = self._ended.get(scope, -1) if known is None else known.boundary
+        if decision.boundary <= fence:
             self.counters["not_newer"] += 1
             return None
-        is_late = kafka_ms - decision.window_end_ms > self._lease_ms
-        if is_late:
+        self.counters["decisions"] += 1
+        if scope == OVERRIDE_ALL:
+            self.override = decision
+            return scope
+        if self._wanted is not None and not self._wanted(scope):
+            return None
+        if old is None and len(self._held) >= self._scopes_max:
+            self.counters["overflow_scopes"] += 1
+            return None
+        lease = self._leases.setdefault(decision.partition, PartitionLease())
+        epoch = -1
+        if is_late(
+            kafka_ms=kafka_ms, window_end_ms=decision.window_end_ms, lease_ms=lease.lease_ms
+        ):
             self.counters["late_decisions"] += 1
         else:
-            self._extend(decision.partition, self._lease_ms, kafka_ms, now_ms)
-        self.entries[scope] = Entry(decision, is_dead=is_late)
+            # Published in time, it is a sign of life itself: leases come every 10 s only.
+            lease.extend(heard_ms, lease.lease_ms, is_live=is_live)
+            epoch = lease.epoch
+        held = _Held(_answer(scope, decision, "obeyed"), lease, epoch=epoch)
+        if epoch < 0 and old is not None:
+            is_obeyed = old.epoch == old.lease.epoch
+            held.base = old.answer if is_obeyed else old.base
+            held.base_until_ms = (
+                min(heard_ms, old.lease.until_ms) if is_obeyed else old.base_until_ms
+            )
+        self._ended.pop(scope, None)
+        self._held[scope] = held
         return scope
 
-    def _extend(self, partition: int, lease_ms: int, kafka_ms: int, now_ms: int) -> None:
-        """A lease runs from its receipt; for records read at start from their Kafka time."""
-        heard_ms = now_ms if self._is_caught_up else min(kafka_ms, now_ms)
-        lease = self._leases.setdefault(partition, _Lease())
-        if self._is_caught_up and 0 < lease.until_ms < now_ms:
-            self._bury(partition)
-        lease.until_ms = max(lease.until_ms, heard_ms + lease_ms)
-        lease.was_lost = False
-
-    def _bury(self, partition: int) -> None:
-        """The partition is evaluated again after a gap: what was decided before it holds no more; what
-        still holds is published again within 30 s."""
-        for entry in self.entries.values():
-            if entry.decision.partition == partition:
-                entry.is_dead = True
-
-    def _drop(self, scope: str) -> str | None:
+    def _end(self, scope: str) -> str | None:
+        self.counters["tombstones"] += 1
+        ended = self.newest(scope)
+        if ended is None:
+            return None
+        if len(self._ended) >= ENDED_MAX:
+            self._ended.pop(next(iter(self._ended)))
+        self._ended[scope] = ended.boundary
         if scope == OVERRIDE_ALL:
-            had, self.override = self.override is not None, None
-            return scope if had else None
-        return scope if self.entries.pop(scope, None) is not None else None
+            self.override = None
+        else:
+            self._held.pop(scope, None)
+        return scope
+
+    def _count_unread(self, value: bytes) -> None:
+        """A newer version may have other fields: its number alone says what it is."""
+        try:
+            is_other = _head_decoder.decode(value).schema != DECISION_SCHEMA
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            is_other = False
+        self.counters["unknown_schema" if is_other else "undecodable"] += 1
+
+
+def _answer(scope: str, decision: Decision, status: Literal["obeyed", "override"]) -> Answer:
+    return Answer(
+        scope=scope,
+        status=status,
+        level=decision.level,
+        mode=decision.mode,
+        actions=decision.actions,
+        decision=decision,
+    )

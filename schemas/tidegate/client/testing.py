@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from tidegate.client.client import Decider
+from tidegate.client.decider import Decider, DeciderSettings
+from tidegate.client.lease import LEASE_MS, FallbackLevel
+from tidegate.client.store import SCOPES_MAX
 from tidegate.schemas.decision import (
     Actions,
     Decision,
@@ -62,22 +64,53 @@ def decision(
 class FeedClient(Decider):
     """`publish` a decision, and `admit` and `decide` answer by it. The clock is yours."""
 
-    def __init__(self, *, now_ms: Callable[[], int], client_id: str = "test") -> None:
-        super().__init__(client_id=client_id, now_ms=now_ms)
-        self._store.caught_up(now_ms())
+    def __init__(
+        self,
+        *,
+        now_ms: Callable[[], int],
+        client_id: str = "test",
+        caller: str = "",
+        fallback_level: FallbackLevel = "closed",
+        wanted: Callable[[str], bool] | None = None,
+        scopes_max: int = SCOPES_MAX,
+    ) -> None:
+        """As `Client`, without Kafka."""
+        super().__init__(
+            DeciderSettings(
+                client_id=client_id,
+                caller=caller,
+                fallback_level=fallback_level,
+                wanted=wanted,
+                scopes_max=scopes_max,
+            ),
+            now_ms=now_ms,
+        )
 
-    def publish(self, published: Decision, *, kafka_ms: int | None = None) -> None:
-        """As if read from Kafka right now."""
-        at = self._now_ms() if kafka_ms is None else kafka_ms
-        self._apply(published.scope.encode(), encode_decision(published), at)
+    def publish(
+        self, published: Decision, *, kafka_ms: int | None = None, is_live: bool = True
+    ) -> None:
+        """As if read from Kafka, right now unless `kafka_ms` says otherwise."""
+        self._feed(published.scope.encode(), encode_decision(published), kafka_ms, is_live)
 
-    def lease(self, partition: int = 0, *, boundary: int, lease_ms: int = 45_000) -> None:
+    def lease(
+        self,
+        partition: int = 0,
+        *,
+        boundary: int,
+        lease_ms: int = LEASE_MS,
+        kafka_ms: int | None = None,
+        is_live: bool = True,
+    ) -> None:
         """A sign of life of the partition's worker."""
         lease = Lease(
             partition=partition, boundary=boundary, window_end_ms=boundary * 500, lease_ms=lease_ms
         )
-        self._apply(lease_key(partition).encode(), encode_lease(lease), self._now_ms())
+        self._feed(lease_key(partition).encode(), encode_lease(lease), kafka_ms, is_live)
 
     def end(self, scope: str) -> None:
         """A tombstone."""
-        self._apply(scope.encode(), None, self._now_ms())
+        self._feed(scope.encode(), None, None, True)
+
+    def _feed(self, key: bytes, value: bytes | None, kafka_ms: int | None, is_live: bool) -> None:
+        at = self._now_ms() if kafka_ms is None else kafka_ms
+        self.apply(key, value, kafka_ms=at, is_live=is_live)
