@@ -52,7 +52,7 @@ check: $(STAMP)
 	$(BIN)/python tests/check_wheels.py
 
 bench: $(STAMP)
-	$(BIN)/python tests/bench/run.py
+	$(BIN)/python -m tests.bench.run $(BENCH)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -3,16 +3,18 @@
 import resource
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from tests.bench.rows import Row
 from tidegate.rules.evaluator import Evaluator
 from tidegate.rules.packing import Packer, SourceMark
 from tidegate.rules.policy import builtin_policy
 from tidegate.schemas.cells import Cells, Exemplars
 from tidegate.schemas.partials import Source
 
-__all__ = ["StepCost", "measure"]
+__all__ = ["StepCost", "measure", "run"]
 
 _START_BUCKET = 3_600_000_000
 _SOURCE = Source("bench", 0)
@@ -57,7 +59,7 @@ def measure(
                 np.ones(n, np.int32),
                 np.full(n, 64, np.int32),
                 keys,
-                Exemplars(*(np.empty(0, t) for t in _EXEMPLAR_TYPES)),
+                _no_exemplars(),
             ),
             source=source,
             offset=np.array([i]),
@@ -88,15 +90,33 @@ def measure(
         1000 * float(np.median(half)),
         1000 * max(half),
         1000 * float(np.median(takes[len(takes) // 2 :])),
-        1000 * (float(np.median(snapshots[len(snapshots) // 2 :])) - float(np.median(half))),
+        1000 * (float(np.median(snapshots)) - float(np.median(half))),
         snapshot_bytes,
         rss_mb,
     )
 
 
-_EXEMPLAR_TYPES = (np.int32, np.int32, np.int64, np.uint16, np.uint16, np.uint64, np.uint64)
+def _no_exemplars() -> Exemplars:
+    none32, none16 = np.empty(0, np.int32), np.empty(0, np.uint16)
+    none64, ids = np.empty(0, np.int64), np.empty(0, np.uint64)
+    return Exemplars(none32, none32, none64, none16, none16, ids, ids)
 
-if __name__ == "__main__":
-    measure(100, 5, 2, 12)
-    for count in (100, 1_000, 10_000):
-        print(measure(count, 5, 3, 160))
+
+def run(folder: Path, *, is_quick: bool) -> list[Row]:
+    """Against the number of keys: one service and five edges each, three requests a key and boundary."""
+    measure(100, 5, 2, 12)  # compiles
+    out = []
+    for services in (100, 1_000) if is_quick else (100, 1_000, 10_000):
+        cost = measure(services, 5, 3, 130)
+        keys = cost.services + cost.edges
+        shape = f"{cost.services:,} services, {cost.edges:,} edges, {cost.cells_per_boundary:,} requests"
+        out += [
+            Row(f"boundary step, {keys:,} keys, median", cost.step_p50_ms, "ms CPU", shape),
+            Row(f"records of a boundary, {keys:,} keys, median", cost.take_p50_ms, "ms CPU", shape),
+            Row(
+                f"snapshot (every 20th boundary), {keys:,} keys", cost.snapshot_ms, "ms CPU", shape
+            ),
+            Row(f"snapshot, {keys:,} keys", cost.snapshot_bytes / 1e6, "MB", shape),
+            Row(f"memory, {keys:,} keys", cost.rss_mb, "MB peak", shape),
+        ]
+    return out
