@@ -4,12 +4,13 @@ import msgspec
 import pytest
 
 from tests.exactness.driving import Feed, evaluate, straight_log
-from tests.goldens.files import decisions_path, golden_decisions, golden_records
+from tests.goldens.files import decisions_path, golden_decisions, golden_records, spans_path
 from tests.goldens.incidents import INCIDENTS, Incident
-from tests.goldens.make import decide, lines_of
+from tests.goldens.make import lines_of
 from tests.goldens.recording import as_json, as_protobuf, records_of
 from tidegate.rules.policy import builtin_policy
 from tidegate.schemas.decision import Decision, decode_decision
+from tidegate.streams.cli import main
 
 CASES = [(incident, policy) for incident in INCIDENTS for policy in incident.policies]
 
@@ -33,7 +34,8 @@ def test_replay_gives_the_golden_decisions(
     incident: Incident, policy: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     out = tmp_path_factory.mktemp(incident.name) / "decisions.jsonl"
-    decide(incident, policy, out)
+    recording = str(spans_path(incident))
+    assert main(["replay", recording, "--policy", policy, "--out", str(out), "--quiet"]) == 0
     assert out.read_bytes() == golden_decisions(incident, policy), (
         "if the new decisions are right: python -m tests.goldens.make --decisions "
         f"{incident.name}, and say why in {decisions_path(incident, policy).parent}/about.md"

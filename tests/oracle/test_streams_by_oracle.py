@@ -49,9 +49,9 @@ class Batch:
 
 @st.composite
 def made(draw: st.DrawFn, now_ms: int) -> Made:
-    age_ms = draw(
-        st.sampled_from([-400, 0, 50, 600, 3_000, 20_000, 29_500, 30_000, 31_000, 45_000])
-    )
+    # Every edge of the fast window and the window, each a bucket before and after.
+    edges = [b * 500 for e in (11, 61) for b in (e - 1, e, e + 1)]
+    age_ms = draw(st.sampled_from([-400, 0, 50, 600, 3_000, 20_000, 45_000, *edges]))
     if draw(st.integers(0, 30)) == 0:
         age_ms = -HOUR_MS
     return Made(
