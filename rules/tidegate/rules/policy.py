@@ -130,9 +130,10 @@ def load_policy(text: str, *, where: str) -> Policy:
     base = _base_of(tree, problems)
     if "name" not in tree:
         problems.add("name", 0, "is missing; give the policy a name, it is part of every decision")
+    _check_sampling(tree, problems)
     _check_tree(tree, problems)
     problems.raise_if_any()
-    raw = plain({name: entry for name, entry in tree.items() if name != "extends"})
+    raw = plain({name: entry for name, entry in tree.items() if name not in _NOT_KEPT})
     policy = _policy_of(_over(_pack(base), raw))
     for path, message in broken_laws(policy.file):
         problems.add(path, _line_of(tree, path), message)
@@ -148,13 +149,13 @@ def builtin_policy(name: str) -> Policy:
     return _policy_of(_pack(name))
 
 
-@cache
 def _pack_text(name: str) -> str:
     return (files("tidegate.rules") / "packs" / f"{name}.yaml").read_text(encoding="utf-8")
 
 
+@cache
 def _pack(name: str) -> dict[str, Any]:
-    """A pack as plain data, over `default`."""
+    """A pack as plain data, over `default`; read once, never changed."""
     problems = Problems(f"pack {name}")
     tree = parse(_pack_text(name), problems)
     _check_tree(tree, problems)
@@ -171,9 +172,25 @@ def _base_of(tree: dict[str, Entry], problems: Problems) -> str:
     return "default"
 
 
+def _check_sampling(tree: dict[str, Entry], problems: Problems) -> None:
+    """Says how spans were sampled: a promise about the input that no decision is made from."""
+    sampling = tree.get("sampling")
+    if sampling is None or sampling.value in ("none", "head"):
+        return
+    if sampling.value == "tail":
+        told = (
+            "tail-sampled spans are biased towards errors and can't be judged; sample at the head "
+            "(`ot=th:` in tracestate, which is weighed) or not at all"
+        )
+        problems.add("sampling", sampling.line, told)
+    else:
+        problems.add_unknown("sampling", sampling.line, sampling.value, _SAMPLING, "value here")
+
+
 def _check_tree(tree: dict[str, Entry], problems: Problems) -> None:
     """Every value against its type. Rules under `services` carry settings beside their match."""
-    whole = {name: entry for name, entry in tree.items() if name not in ("extends", "services")}
+    left_out = (*_NOT_KEPT, "services")
+    whole = {name: entry for name, entry in tree.items() if name not in left_out}
     check(_FILE, whole, line=0, path="", problems=problems)
     rules = tree.get("services")
     if rules is None or rules.value is None:
@@ -238,6 +255,9 @@ def _line_of(tree: dict[str, Entry], path: str) -> int:
     return line
 
 
+_NOT_KEPT = ("extends", "sampling")
+"""Keys of a file that are no settings: they are obeyed when it is read."""
+_SAMPLING = ("none", "head")
 _FILE = inspect.type_info(PolicyFile)
 _SETTINGS = inspect.type_info(Settings)
 _MATCH = inspect.type_info(Match)

@@ -8,7 +8,7 @@ import re
 
 from msgspec import inspect
 
-from tidegate.rules.policy_yaml import Entry, Problems, Tree
+from tidegate.rules.policy_yaml import Entry, Problems, Tree, Unread
 
 __all__ = ["allowed", "check"]
 
@@ -16,6 +16,8 @@ __all__ = ["allowed", "check"]
 def check(kind: inspect.Type, tree: Tree, *, line: int, path: str, problems: Problems) -> None:
     """Adds what is wrong with `tree` where a `kind` is wanted. Fields may be left out: a policy is
     laid over a pack that has them all."""
+    if isinstance(tree, Unread):
+        return
     if isinstance(kind, inspect.StructType):
         _struct(kind, tree, line, path, problems)
     elif isinstance(kind, inspect.UnionType):
@@ -146,10 +148,12 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     if kind.gt is not None:
         bounds.append(f"above {kind.gt:.10g}")
     if kind.le is not None:
-        bounds.append(f"to {kind.le:.10g}" if bounds else f"up to {kind.le:.10g}")
+        bounds.append(f"to {kind.le:.10g}" if kind.ge is not None else f"at most {kind.le:.10g}")
     if kind.lt is not None:
-        bounds.append(f"and below {kind.lt:.10g}" if bounds else f"below {kind.lt:.10g}")
-    return " ".join(["", *bounds])
+        bounds.append(f"below {kind.lt:.10g}")
+    if kind.ge is not None and kind.le is not None:
+        return " " + " ".join(bounds)
+    return " " + " and ".join(bounds) if bounds else ""
 
 
 def _unit(path: str, told: str) -> str:

@@ -10,14 +10,31 @@ from typing import Any
 
 import yaml
 
-__all__ = ["TEXT_CHARS_MAX", "Entry", "PolicyError", "Problem", "Problems", "parse", "plain"]
+__all__ = [
+    "TEXT_CHARS_MAX",
+    "Entry",
+    "PolicyError",
+    "Problem",
+    "Problems",
+    "Unread",
+    "parse",
+    "plain",
+]
 
 TEXT_CHARS_MAX = 1_000_000
 _DEPTH_MAX = 20
 _ENTRIES_MAX = 200_000
 """Aliases make a small text a huge tree ("billion laughs")."""
+_LISTED_MAX = 12
+"""Longer lists of what is allowed hide the suggestion before them."""
 
-Scalar = str | int | float | bool | None
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A value that was refused when it was read: its problem is told already."""
+
+
+Scalar = str | int | float | bool | Unread | None
 Tree = dict[str, "Entry"] | list["Entry"] | Scalar
 
 
@@ -43,7 +60,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.where}:{self.line}" if self.line else self.where
-        return f"{place}: {self.path}: {self.message}" if self.path else f"{place}: {self.message}"
+        path = self.path if self.path.isprintable() else repr(self.path)
+        return f"{place}: {path}: {self.message}" if path else f"{place}: {self.message}"
 
 
 class PolicyError(ValueError):
@@ -70,8 +88,10 @@ class Problems:
     ) -> None:
         """A name that is none of the allowed ones, with the nearest where one is near."""
         near = get_close_matches(str(name), allowed, n=1, cutoff=0.6)
-        hint = f"did you mean `{near[0]}`? " if near else ""
-        self.add(path, line, f"{name!r} is no {what}; {hint}Allowed: {', '.join(allowed)}")
+        hints = [f"did you mean `{near[0]}`?"] if near else []
+        if not near or len(allowed) <= _LISTED_MAX:
+            hints.append(f"allowed: {', '.join(allowed)}")
+        self.add(path, line, f"{name!r} is no {what}; {' '.join(hints)}")
 
     def raise_if_any(self) -> None:
         """Raises PolicyError with all that was found, in the file's order."""
@@ -179,4 +199,4 @@ class _Walk:
                     self.problems.add(path, line, f"{text!r} is a {kind}; give a number or a word")
         except ValueError:
             self.problems.add(path, line, f"{text!r} is no plain decimal number")
-        return None
+        return Unread()
