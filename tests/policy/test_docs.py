@@ -19,8 +19,6 @@ TEXTS = {name: (files("tidegate.rules") / "packs" / f"{name}.yaml").read_text() 
 ROOT = inspect.type_info(PolicyFile)
 assert isinstance(ROOT, inspect.StructType)
 FIELDS = [field for field in ROOT.fields if field.name not in ("name", "warning", "services")]
-    f for f in inspect.type_info(PolicyFile).fields if f.name not in ("name", "warning", "services")
-]  # type: ignore[attr-defined]  # a struct
 
 
 def leaves(fields: list[inspect.Field], path: str = "") -> Iterator[tuple[str, inspect.Type]]:
