@@ -197,7 +197,7 @@ class Follower:
         if found is not None and found.error is None and found.partitions:
             return sorted(found.partitions)
         if found is not None and found.error is not None and found.error.code() not in _GONE:
-            self._say(f"{self._topic}: {found.error.str()}")
+            self._on_error(found.error)
         else:
             self._say(f"there is no topic {self._topic} yet; `tidegate topics create` makes it")
         return []
@@ -245,16 +245,24 @@ class Follower:
             if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001 - its public name
                 self._say("Kafka is away; decisions are kept while their leases run")
             return
-        self._say(f"{self._topic}: {error.str()}")
+        self._say(f"{self._topic}: {error.str()}{_REMEDY.get(error.code(), '')}", error.name())
 
-    def _say(self, text: str) -> None:
-        """Each message once, until all is well again."""
-        if text not in self._said and len(self._said) < _SAID_MAX:
-            self._said.add(text)
+    def _say(self, text: str, trouble: str = "") -> None:
+        """Each trouble once, until all is well again. `trouble` names it where its text varies (librdkafka
+        puts times and attempts into it)."""
+        trouble = trouble or text
+        if trouble not in self._said and len(self._said) < _SAID_MAX:
+            self._said.add(trouble)
             _log.warning("%s", text)
 
 
 _SAID_MAX = 100
+_REMEDY = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: (
+        "; a client needs Read on it (`tidegate topics acls --role client`)"
+    ),
+    KafkaError._AUTHENTICATION: "; see docs/security.md for the settings",  # noqa: SLF001 - its public name
+}
 _NEVER = 1 << 62
 
 
