@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from tidegate.schemas.cells import WEIGHT_ONE
+from tidegate.schemas.cells import EFFECT_SHIFT, WEIGHT_ONE
 from tidegate.schemas.decision import Actions, Decision, LevelName, Signals
 from tidegate.schemas.health import Health, HealthRecord, decode_health, encode_health
 from tidegate.schemas.level import level_named
-from tidegate.schemas.outcome import Outcome
+from tidegate.schemas.outcome import Effect, Outcome
 
 T_MS = 1_700_000_000_000
 B = T_MS // 500
@@ -63,10 +63,12 @@ def health(
     score: int = 900,
     ok: int = 0,
     failed: int = 0,
+    shed: int = 0,
 ) -> HealthRecord:
-    """One boundary in which every key merged `ok` and `failed` requests."""
+    """One boundary in which every key merged these requests."""
     n = len(keys)
-    key = np.repeat(np.arange(n, dtype=np.uint32), 2)
+    shed_code = (Effect.SHED << EFFECT_SHIFT) | Outcome.SERVER_ERROR
+    key = np.repeat(np.arange(n, dtype=np.uint32), 3)
     record = Health(
         partition=partition,
         boundary=boundary,
@@ -76,11 +78,11 @@ def health(
         level=np.full(n, level_named(level), np.uint8),
         p95_us=np.full(n, 80_000, np.int64),
         key=key,
-        age=np.zeros(2 * n, np.uint16),
-        code=np.tile(np.array([Outcome.OK, Outcome.SERVER_ERROR], np.uint16), n),
-        bin=np.full(2 * n, 300, np.uint16),
-        count=np.tile(np.array([ok, failed], np.int32), n),
-        weight=np.full(2 * n, WEIGHT_ONE, np.int32),
+        age=np.zeros(3 * n, np.uint16),
+        code=np.tile(np.array([Outcome.OK, Outcome.SERVER_ERROR, shed_code], np.uint16), n),
+        bin=np.full(3 * n, 300, np.uint16),
+        count=np.tile(np.array([ok, failed, shed], np.int32), n),
+        weight=np.full(3 * n, WEIGHT_ONE, np.int32),
     )
     (data,) = encode_health(record)
     return decode_health(data)

@@ -71,6 +71,14 @@ def test_rates_are_those_of_the_last_five_seconds_of_event_time() -> None:
     assert row.error_ratio == pytest.approx(0.2)
 
 
+def test_calls_that_were_turned_away_are_offered_but_neither_admitted_nor_failed() -> None:
+    board = Board()
+    board.apply_health(health(keys=[("web", "pay")], ok=3, failed=1, shed=16))
+    row = only_row(board)
+    assert row.qps == pytest.approx(20 / 5.0)
+    assert row.error_ratio == pytest.approx(0.25)
+
+
 def test_a_key_that_falls_silent_shows_no_rate() -> None:
     board = Board()
     board.apply_health(health(boundary=B, keys=[("web", "")], ok=8))

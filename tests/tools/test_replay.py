@@ -1,6 +1,7 @@
-"""`tidegate replay` as a process: the same decisions from every form of the same recording."""
+"""`tidegate replay`: the same decisions from every form of the same recording."""
 
 import gzip
+import io
 import json
 import os
 import subprocess
@@ -12,22 +13,26 @@ import zstandard
 
 from tests.tools import recorded
 from tidegate.schemas.decision import decode_decision, encode_decision
+from tidegate.streams.cli import main
 
 FAULT = (20.0, 32.0)
 SECONDS = 90.0
 
 
 def replay(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes, str]:
-    """Exit status, stdout, stderr."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tidegate.streams.cli", "replay", *arguments],
-        input=stdin,
-        capture_output=True,
-        timeout=110,
-        check=False,
-        env={k: v for k, v in os.environ.items() if not k.startswith("TIDEGATE_")},
-    )
-    return ended.returncode, ended.stdout, ended.stderr.decode()
+    """Exit status, stdout, stderr. In this process: loading numba takes a new one some seconds."""
+    streams = sys.stdin, sys.stdout, sys.stderr
+    read, out, error = (io.TextIOWrapper(io.BytesIO(data)) for data in (stdin, b"", b""))
+    sys.stdin, sys.stdout, sys.stderr = read, out, error
+    try:
+        status = main(["replay", *arguments])
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = streams
+    written = []
+    for stream in (out, error):
+        stream.flush()
+        written.append(stream.detach().getvalue())
+    return status, written[0], written[1].decode()
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +56,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(folder: Path) -> bytes:
-    """Decisions of the plain form."""
-    status, out, error = replay(str(folder / "plain.binpb"))
-    assert status == 0, error
-    return out
+    """Decisions of the plain form, by a process of its own."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tidegate.streams.cli", "replay", str(folder / "plain.binpb")],
+        capture_output=True,
+        timeout=110,
+        check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith("TIDEGATE_")},
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 def test_the_fault_opens_the_service_and_its_callers_edge_and_both_come_back(
@@ -137,7 +148,7 @@ def test_a_policy_that_is_wrong_is_wrong_usage(folder: Path, tmp_path: Path) -> 
     policy.write_text("name: mine\nsettings: {level: {slep_s: 3}}\n")
     status, out, error = replay(str(folder / "plain.binpb"), "--policy", str(policy))
     assert (status, out) == (2, b"")
-    assert f"{policy}: " in error
+    assert f"{policy}:2: " in error
     assert "sleep_s" in error
 
 

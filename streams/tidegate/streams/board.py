@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from tidegate.schemas.cells import EFFECT_SHIFT, OUTCOME_MASK, SELF_TIME, WEIGHT_ONE
 from tidegate.schemas.decision import Decision, Lease, decode_decision, decode_lease
@@ -16,6 +17,8 @@ from tidegate.schemas.outcome import FAILED_OUTCOMES, Effect
 from tidegate.schemas.scope import scope_of_key
 
 __all__ = ["Board", "Row"]
+
+Floats = npt.NDArray[np.float64]
 
 RATE_BOUNDARIES = 10
 """Rates are shown over the last 10 boundaries, 5 s."""
@@ -56,8 +59,8 @@ class _Live:
     score: int = -1
     p95_us: int = -1
     boundary: int = 0
-    merged: deque[tuple[int, float, float]] = field(default_factory=deque)
-    """(boundary, requests offered, failed)."""
+    merged: deque[tuple[int, float, float, float]] = field(default_factory=deque)
+    """(boundary, requests offered, admitted, failed)."""
 
 
 class Board:
@@ -96,13 +99,13 @@ class Board:
         if record.boundary < newest:
             return  # published again after a takeover
         self._boundary[record.partition] = record.boundary
-        offered, failed = _requests(record)
+        offered, admitted, failed = (column.tolist() for column in _requests(record))
         for i, (service, target) in enumerate(record.keys):
             live = self._live.setdefault(scope_of_key(service, target), _Live())
             live.level, live.score = record.level[i], record.score[i]
             live.p95_us, live.boundary = record.p95_us[i], record.boundary
             if not live.merged or live.merged[-1][0] < record.boundary:
-                live.merged.append((record.boundary, float(offered[i]), float(failed[i])))
+                live.merged.append((record.boundary, offered[i], admitted[i], failed[i]))
 
     def rows(self, *, now_ms: int) -> list[Row]:
         """Every known scope, worst first, then by name."""
@@ -143,15 +146,17 @@ class Board:
         )
 
     def _rates(self, live: _Live | None) -> tuple[float | None, float | None]:
-        """Failed share and requests per second over the last 5 s of event time."""
+        """Failed share of those admitted, and requests per second, over the last 5 s of event time."""
         if live is None:
             return None, None
         oldest = max(self._boundary.values(), default=0) - RATE_BOUNDARIES
         while live.merged and live.merged[0][0] <= oldest:
             live.merged.popleft()
-        offered = sum(n for _, n, _ in live.merged)
-        failed = sum(n for _, _, n in live.merged)
-        return (failed / offered if offered else None), offered / (RATE_BOUNDARIES * _BOUNDARY_S)
+        if not live.merged:
+            return None, 0.0
+        _, offered, admitted, failed = (sum(column) for column in zip(*live.merged, strict=True))
+        error_ratio = failed / admitted if admitted else None
+        return error_ratio, offered / (RATE_BOUNDARIES * _BOUNDARY_S)
 
     def _hear(self, lease: Lease, now_ms: int) -> None:
         known = self._heard.get(lease.partition)
@@ -163,20 +168,20 @@ class Board:
         return heard is not None and now_ms > heard[1]
 
 
-def _requests(record: HealthRecord) -> tuple[np.ndarray, np.ndarray]:
-    """Per key: requests offered (turned away ones too) and failed ones (own effects left out) that this
-    boundary merged, by adjusted count. Shape (keys,) each.
+def _requests(record: HealthRecord) -> tuple[Floats, Floats, Floats]:
+    """Per key, by adjusted count, what this boundary merged: requests offered (turned away ones too),
+    admitted (without own effects) and failed ones of these. Shape (keys,) each.
     """
     cells = record.cells
     key = np.frombuffer(cells["key"], "<u4")
     code = np.frombuffer(cells["code"], "<u2")
-    count = np.frombuffer(cells["count"], "<i4") * (
-        np.frombuffer(cells["weight"], "<i4") / WEIGHT_ONE
-    )
-    effect = (code >> EFFECT_SHIFT) & OUTCOME_MASK
-    is_request = (code & SELF_TIME) == 0
-    is_failed = np.isin(code & OUTCOME_MASK, list(FAILED_OUTCOMES)) & (effect == Effect.NONE)
-    keys = len(record.keys)
-    offered = np.bincount(key, np.where(is_request, count, 0), keys)
-    failed = np.bincount(key, np.where(is_request & is_failed, count, 0), keys)
-    return offered, failed
+    weight = np.frombuffer(cells["weight"], "<i4") / WEIGHT_ONE
+    count = np.frombuffer(cells["count"], "<i4") * weight
+    count[(code & SELF_TIME) != 0] = 0
+    is_admitted = (code >> EFFECT_SHIFT) & OUTCOME_MASK == Effect.NONE
+    is_failed = is_admitted & np.isin(code & OUTCOME_MASK, list(FAILED_OUTCOMES))
+
+    def per_key(of: npt.NDArray[np.bool_]) -> Floats:
+        return np.bincount(key[of], count[of], len(record.keys)).astype(np.float64)
+
+    return per_key(np.ones(len(key), np.bool_)), per_key(is_admitted), per_key(is_failed)

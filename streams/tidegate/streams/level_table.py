@@ -22,18 +22,29 @@ LEVEL_STYLES = {
 }
 
 
+_SCOPE_CHARS_MIN, _SCOPE_CHARS_MAX = 16, 42
+_NUMBERS_CHARS = 63
+"""Every column but scope and reason, with the spaces between."""
+_FIXED_CHARS = 82
+"""The same where a level is qualified, as observed or stale."""
+_REASON_CHARS_MIN = 30
+
+
 def level_table(rows: Sequence[Row], *, rows_max: int | None = None, width: int = 100) -> Table:
-    """One line a scope, in the order given; reasons only where the terminal is wide enough."""
+    """One line a scope, in the order given; reasons, cut to fit, only where there is room for them."""
+    shown = rows if rows_max is None else rows[:rows_max]
+    scope_chars = max(_SCOPE_CHARS_MIN, min(_SCOPE_CHARS_MAX, width - _NUMBERS_CHARS))
+    longest = max((len(row.scope) for row in shown), default=0)
+    reason_chars = width - _FIXED_CHARS - min(scope_chars, longest)
+    has_reason = reason_chars >= _REASON_CHARS_MIN
     table = Table(box=None, pad_edge=False, expand=False)
-    table.add_column("scope", no_wrap=True, overflow="ellipsis", max_width=42)
-    table.add_column("level", no_wrap=True)
+    table.add_column("scope", no_wrap=True, overflow="ellipsis", max_width=scope_chars)
+    table.add_column("level", no_wrap=True, min_width=11)
     for name in ("score", "errors", "p95", "req/s", "pass"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("since", no_wrap=True)
-    has_reason = width >= 110
     if has_reason:
-        table.add_column("reason", no_wrap=True, overflow="ellipsis", ratio=1)
-    shown = rows if rows_max is None else rows[:rows_max]
+        table.add_column("reason", no_wrap=True)
     for row in shown:
         cells: list[str | Text] = [
             row.scope,
@@ -45,7 +56,9 @@ def level_table(rows: Sequence[Row], *, rows_max: int | None = None, width: int 
             _number(row.admit_ratio, "{:.0%}"),
             clock_text(row.since_ms) if row.since_ms else "–",
         ]
-        table.add_row(*cells, *([row.reason] if has_reason else []))
+        if has_reason:
+            cells.append(_cut(row.reason, reason_chars))
+        table.add_row(*cells)
     if len(shown) < len(rows):
         table.add_row(f"… and {len(rows) - len(shown)} more")
     return table
@@ -74,3 +87,7 @@ def clock_text(time_ms: int) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
+
+
+def _cut(text: str, chars: int) -> str:
+    return text if len(text) <= chars else text[: chars - 1] + "…"

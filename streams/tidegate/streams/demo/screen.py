@@ -12,6 +12,8 @@ __all__ = ["JsonLines", "LiveScreen", "Screen", "TextLines"]
 
 CHANGES_SHOWN = 8
 _TEXT_EVERY_S = 5.0
+_TABLE_CHARS = 100
+"""Reasons stand with the changes below the table, not in it."""
 
 
 class Screen(Protocol):
@@ -170,7 +172,7 @@ class LiveScreen:
         room = max(self._console.height - len(changes) - 7, 4)
         # By name, not worst first: rows that jump about are hard to follow for a minute.
         table = level_table(
-            sorted(rows, key=lambda row: row.scope), rows_max=room, width=self._console.width
+            sorted(rows, key=lambda row: row.scope), rows_max=room, width=_TABLE_CHARS
         )
         blank = Text("")
         self._live.update(Group(blank, head, blank, table, blank, client, *changes), refresh=True)
