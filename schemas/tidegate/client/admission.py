@@ -276,11 +276,13 @@ def _spend(request: Request, state: AdmissionState, retry_ratio_max: float) -> A
 
 
 def _reason(decision: Decision, asks: Actions, rule: Rule, level: str, *, is_stale: bool) -> str:
-    said = {
-        "admit_ratio": f"{asks.admit_ratio:.0%} of requests pass",
-        "no_deadline": f"{asks.shed_if_no_deadline or 0.0:.0%} of callers without deadline are shed",
-        "probe": "only probes pass",
-        "retry_budget": f"at most {asks.retry_ratio_max:g} retries per request",
-    }.get(rule, "nothing passes")
+    if rule == "admit_ratio":
+        said = f"{asks.admit_ratio:.0%} of requests pass"
+    elif rule == "no_deadline":
+        said = f"{asks.shed_if_no_deadline or 0.0:.0%} of callers without deadline are shed"
+    elif rule == "retry_budget":
+        said = f"at most {asks.retry_ratio_max:g} retries per request"
+    else:
+        said = "only probes pass" if rule == "probe" else "nothing passes"
     stale = ", nobody evaluates it any more" if is_stale else ""
     return f"{decision.scope} is {level}{stale}: {said}; {decision.reason}"

@@ -31,7 +31,7 @@ from tidegate.schemas.scope import OVERRIDE_ALL, lease_key
 __all__ = ["COUNTERS", "SCOPES_MAX", "Answer", "Store"]
 
 SCOPES_MAX = 100_000
-"""More scopes than that are not kept: about 2 kB each."""
+"""More scopes than that are not kept: about 1.5 kB each."""
 ENDED_MAX = 10_000
 """Boundaries of ended scopes that are remembered, so that a frozen writer that wakes revives none."""
 
