@@ -213,7 +213,9 @@ INCIDENTS = Path(__file__).parents[3] / "shared" / "incidents"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ramps/hotel.jsonl.zst", "otel-native/hipstershop.jsonl.zst"])
+@pytest.mark.parametrize(
+    "name", ["deeptralog/F05-03.jsonl.zst", "otel-native/hipstershop.binpb.zst"]
+)
 def test_real_recordings_replay_twice_to_the_same_bytes(name: str) -> None:
     recording = INCIDENTS / name
     if not recording.exists():
