@@ -66,6 +66,8 @@ class Driver:
                 bad=column("bad", np.int64),
                 after_requests=column("after_requests", np.int64),
                 after_bad=column("after_bad", np.int64),
+                after_probes=column("probes", np.int64),
+                after_probes_bad=column("probes_bad", np.int64),
                 fast_requests=column("fast_requests", np.int64),
                 qps=column("qps", np.float64),
                 idle_boundaries=column("idle", np.int64),

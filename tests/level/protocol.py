@@ -28,14 +28,24 @@ class Seen:
     score: int = 1000
     requests: int = 0
     bad: int = 0
-    after_requests: int = 0
-    after_bad: int = 0
+    old_requests: int = 0
+    """Of `requests`, those in buckets before the last change; the bad ones among them are the worst."""
+    probes: int = 0
+    probes_bad: int = 0
     fast_requests: int = 0
     qps: float = 10.0
     idle: int = 0
     age: int = 0
     p90_ms: int = -1
     target_ms: int = -1
+
+    @property
+    def after_requests(self) -> int:
+        return self.requests - self.old_requests
+
+    @property
+    def after_bad(self) -> int:
+        return max(0, self.bad - self.old_requests)
 
 
 @dataclass
@@ -47,7 +57,8 @@ class Key:
     ttl: int = 7200
     level: Level = CLOSED
     since: int = -1
-    counts_from: int = -1
+    counts_from: int = 0
+    asked_at: int = -1
     ramp: int = 0
     worse: list[Level] = field(default_factory=list)
     open_since: int | None = None
@@ -65,7 +76,9 @@ class Key:
 
     def step(self, b: int, x: Seen) -> str | None:
         if self.since < 0:
-            self.since = self.counts_from = b
+            self.since = b
+        if x.requests:
+            self.asked_at = b
         to = self._watch(b, x)
         better = self._stood(b, x)
         moved: tuple[str, Level] | None = None
@@ -75,7 +88,7 @@ class Key:
             moved = ("worse_confirmed", to)
         elif degraded and better:
             moved = ("better_stood", Level(self.level - 1))
-        elif degraded and x.idle >= minute and b - self.since >= minute:
+        elif degraded and min(b - self.asked_at, b - self.since) >= minute:
             moved = ("idle_minute", Level(self.level - 1))
         elif self.level in (OPEN, FORCED) and b >= self.until:
             if x.score > round(self.s.wake_score * 1000) or x.fast_requests == 0:
@@ -93,12 +106,13 @@ class Key:
 
     def _watch(self, b: int, x: Seen) -> Level | None:
         """The level that worse scores have confirmed."""
-        if not x.requests:
+        if not x.after_requests:
             return None
-        self.bad_run = self.bad_run + x.requests if x.bad == x.requests else 0
+        all_bad = x.after_bad == x.after_requests
+        self.bad_run = self.bad_run + x.after_requests if all_bad else 0
         if x.wanted >= OPEN:
             self.open_since = b if self.open_since is None else self.open_since
-            self.open_requests += x.requests
+            self.open_requests += x.after_requests
         else:
             self.open_since, self.open_requests = None, 0
         if x.wanted <= self.level:
@@ -120,6 +134,8 @@ class Key:
         return to if to > self.level else None
 
     def _stood(self, b: int, x: Seen) -> bool:
+        if not x.after_requests:
+            return False
         if x.wanted >= self.level:
             self.better_since = None
             return False
@@ -127,29 +143,34 @@ class Key:
         return b - self.better_since >= (self.hysteresis or self.s.hysteresis_s * 2)
 
     def _probe(self, b: int, x: Seen) -> tuple[str, Level] | None:
-        self.seen_requests += x.after_requests
-        self.seen_bad += x.after_bad
+        self.seen_requests += x.after_requests + x.probes
+        self.seen_bad += x.after_bad + x.probes_bad
         n, since = self.seen_requests, b - self.counts_from
         share = self.seen_bad / max(n, 1)
         enough = n >= self.s.probe_requests_min
+        good = 1.0 - share > self.s.probe_good_share
         if enough and share > self.s.probe_bad_share:
             return "probes_bad", OPEN
         if self.ramp == 0:
-            if enough and 1.0 - share > self.s.probe_good_share:
+            if enough and good:
                 return "probes_good", HALF
-            if n >= self.s.probe_patience_requests or (n and since >= self.s.probe_patience_s * 2):
+            if n >= self.s.probe_patience_requests:
                 return "undecided", D2
-            return None
-        held = since >= self.s.ramp_step_s * 2 + x.age
-        if held and (n >= self.s.ramp_requests_min or since >= self.s.ramp_patience_s * 2):
-            last = self.ramp >= len(self.s.ramp)
-            return ("ramp_done", CLOSED) if last else ("ramp_held", HALF)
+        else:
+            answered = n >= self.s.ramp_requests_min or since >= self.s.ramp_patience_s * 2
+            if good and answered and since >= self.s.ramp_step_s * 2 + x.age:
+                last = self.ramp >= len(self.s.ramp)
+                return ("ramp_done", CLOSED) if last else ("ramp_held", HALF)
+        if n and since >= self.s.probe_patience_s * 2:
+            return "undecided", D2
         return None
 
     def _move(self, b: int, x: Seen, guard: str, to: Level) -> None:
         before, base = self.level, self.s.hysteresis_s * 2
         bettered_at = -(10**9) if self.bettered_at is None else self.bettered_at
-        if guard == "worse_confirmed" and b - bettered_at <= self.s.relapse_within_s * 2:
+        relapse = guard == "worse_confirmed" and before < OPEN
+        if relapse and b - bettered_at <= self.s.relapse_within_s * 2:
+            self.bettered_at = None
             doubled = 2 * (self.hysteresis or base)
             self.hysteresis = min(doubled, self.s.hysteresis_max_s * 2)
         if guard in ("better_stood", "ramp_done"):

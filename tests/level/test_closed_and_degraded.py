@@ -133,3 +133,50 @@ def test_the_deadline_is_frozen_when_the_level_leaves_closed(
     assert driver.state.slow_over_ms[1] == frozen
     driver.hold(40, GOOD)
     assert driver.state.slow_over_ms[1] == -1
+
+
+def test_old_failures_that_arrive_late_do_not_open() -> None:
+    driver = Driver()
+    driver.hold(2, AWFUL)
+    assert driver.now() == Level.DEGRADED_2
+    assert driver.hold(30, replace(AWFUL, old_requests=20)) == []
+    assert driver.hold(6, AWFUL) == []
+    assert driver.step(AWFUL) == ["worse_confirmed"]
+    assert driver.now() == Level.OPEN
+
+
+def test_old_failures_make_no_bad_run_of_a_slow_key() -> None:
+    driver = Driver()
+    rare = replace(AWFUL, requests=1, bad=1, qps=0.1)
+    driver.step(rare)
+    assert driver.now() == Level.DEGRADED_2
+    assert driver.hold(20, replace(rare, old_requests=1)) == []
+
+
+def test_silence_holds_the_level_and_the_time_that_a_better_score_has_stood() -> None:
+    driver = Driver()
+    driver.hold(2, BAD)
+    assert driver.step(GOOD) == [None]
+    assert driver.hold(40, replace(GOOD, requests=0, fast_requests=0)) == []
+    assert driver.step(GOOD) == ["better_stood"]
+
+
+def test_a_key_all_of_whose_calls_are_cut_has_no_requests() -> None:
+    driver = Driver()
+    driver.hold(2, POOR)
+    cut = replace(POOR, requests=0, bad=0, idle=0)  # its spans arrive, as own effects
+    assert driver.hold(119, cut) == []
+    assert driver.step(cut) == ["idle_minute"]
+    assert driver.now() == Level.CLOSED
+
+
+def test_one_relapse_doubles_once_however_deep_it_goes() -> None:
+    driver = Driver()
+    driver.hold(2, POOR)
+    driver.hold(11, GOOD)
+    assert driver.now() == Level.CLOSED
+    driver.hold(2, POOR)
+    driver.hold(2, BAD)
+    driver.hold(8, AWFUL)
+    assert driver.now() == Level.OPEN
+    assert driver.state.hysteresis[1] == 20

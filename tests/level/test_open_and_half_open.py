@@ -9,8 +9,8 @@ from tidegate.schemas.level import Level
 AWFUL = Seen(wanted=Level.OPEN, score=300, requests=20, bad=16, fast_requests=100, qps=40.0)
 DEAD = Seen(wanted=Level.FORCED_OPEN, score=100, requests=20, bad=20, fast_requests=100, qps=40.0)
 SILENT = Seen(wanted=Level.OPEN, score=300)
-PROBES_GOOD = Seen(wanted=Level.OPEN, score=300, after_requests=4, fast_requests=4)
-PROBES_BAD = replace(PROBES_GOOD, after_bad=3)
+PROBES_GOOD = Seen(wanted=Level.OPEN, score=300, probes=4, fast_requests=4)
+PROBES_BAD = replace(PROBES_GOOD, probes_bad=3)
 
 
 def opened(seen: Seen = AWFUL) -> Driver:
@@ -101,7 +101,7 @@ def test_bad_requests_on_the_ramp_open_again() -> None:
 
 def test_undecided_probes_end_in_degraded_2() -> None:
     driver = half_open()
-    mixed = replace(PROBES_GOOD, after_requests=10, after_bad=2)
+    mixed = replace(PROBES_GOOD, probes=10, probes_bad=2)
     assert driver.hold(9, mixed) == []
     assert driver.step(mixed) == ["undecided"]
     assert driver.now() == Level.DEGRADED_2
@@ -143,3 +143,44 @@ def test_five_minutes_closed_forget_the_doubled_sleep() -> None:
     assert driver.state.sleep[1] == 120
     driver.hold(600, replace(PROBES_GOOD, wanted=Level.CLOSED, score=1000))
     assert driver.state.sleep[1] == 0
+
+
+def test_a_ramp_whose_answers_are_mixed_neither_closes_nor_goes_on() -> None:
+    driver = half_open()
+    driver.hold(3, PROBES_GOOD)
+    mixed = replace(SILENT, requests=5, bad=1)
+    assert driver.hold(119, mixed) == []
+    assert driver.state.ramp_step[1] == 1
+    assert driver.step(mixed) == ["undecided"]
+    assert driver.now() == Level.DEGRADED_2
+
+
+def test_a_mixed_step_of_the_ramp_goes_on_once_its_answers_are_good() -> None:
+    driver = half_open()
+    driver.hold(3, PROBES_GOOD)
+    driver.hold(10, replace(SILENT, requests=2, bad=0))
+    assert driver.state.ramp_step[1] == 2
+    driver.step(replace(SILENT, requests=8, bad=2))
+    well = replace(SILENT, requests=1, bad=0)
+    assert driver.hold(4, well) == []  # 2 bad of 20 are not less than a tenth
+    assert driver.step(well) == ["ramp_held"]
+
+
+def test_answers_to_calls_made_before_the_probes_do_not_judge() -> None:
+    driver = half_open()
+    assert driver.hold(60, replace(SILENT, requests=20, bad=20, old_requests=20)) == []
+    assert driver.now() == Level.HALF_OPEN
+
+
+def test_few_answers_are_no_verdict_and_end_in_degraded_2() -> None:
+    driver = half_open()
+    assert driver.hold(9, replace(SILENT, probes=1, probes_bad=1)) == []
+    assert driver.hold(111, SILENT) == ["undecided"]
+    assert driver.now() == Level.DEGRADED_2
+
+
+def test_a_hundred_undecided_requests_on_the_ramp_are_no_hundred_probes() -> None:
+    driver = half_open()
+    driver.hold(3, PROBES_GOOD)
+    assert driver.hold(20, replace(SILENT, requests=50, bad=10)) == []
+    assert driver.now() == Level.HALF_OPEN

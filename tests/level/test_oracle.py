@@ -23,14 +23,15 @@ def seen(draw: st.DrawFn) -> Seen:
     wanted = draw(st.sampled_from(JUDGED))
     requests = draw(st.sampled_from([0, 1, 2, 6, 30]))
     bad = draw(st.integers(0, requests))
-    after = draw(st.sampled_from([0, 1, 5, 12, 60]))
+    probes = draw(st.sampled_from([0, 0, 1, 5, 12, 60]))
     return Seen(
         wanted=wanted,
         score=REPRESENTATIVE[wanted],
         requests=requests,
         bad=draw(st.sampled_from([bad, requests, 0])),
-        after_requests=after,
-        after_bad=draw(st.sampled_from([0, after // 5, after])),
+        old_requests=draw(st.sampled_from([0, 0, requests // 2, requests])),
+        probes=probes,
+        probes_bad=draw(st.sampled_from([0, probes // 5, probes])),
         fast_requests=draw(st.sampled_from([0, 40])),
         qps=draw(st.sampled_from([0.2, 3.0, 50.0])),
         idle=draw(st.sampled_from([0, 0, 0, 119, 120, 9_000])),

@@ -30,7 +30,8 @@ class LevelState(StateColumns):
     spec: ClassVar[dict[str, tuple[type, float, int]]] = {
         "level": (np.uint8, 0, 0),
         "since_boundary": (np.int64, -1, 0),
-        "counts_from": (np.int64, -1, 0),
+        "counts_from": (np.int64, 0, 0),
+        "asked_at": (np.int64, -1, 0),
         "seen_requests": (np.int64, 0, 0),
         "seen_bad": (np.int64, 0, 0),
         "ramp_step": (np.int8, 0, 0),
@@ -52,7 +53,9 @@ class LevelState(StateColumns):
     since_boundary: Ints
     """When the present level began; the key's first boundary for one that was always closed."""
     counts_from: Ints
-    """Bucket from which on requests count for half_open and the ramp."""
+    """Bucket from which on requests count for whatever a change of level or step began anew; 0: all."""
+    asked_at: Ints
+    """The last boundary that merged requests, own effects left out."""
     seen_requests: Ints
     """Requests and probes in buckets from counts_from on."""
     seen_bad: Ints
@@ -89,8 +92,11 @@ class LevelInputs:
     """Merged at this boundary, own effects left out."""
     bad: Ints
     after_requests: Ints
-    """Of requests and probes merged now, those in buckets from `counts_from` on."""
+    """Of these, those in buckets from `counts_from` on."""
     after_bad: Ints
+    after_probes: Ints
+    """Probes and heartbeats in these buckets."""
+    after_probes_bad: Ints
     fast_requests: Ints
     """In the fast window, own effects left out."""
     qps: Floats
@@ -129,7 +135,7 @@ def step(
     """Moves the levels of these slots by one boundary. settings: index by key, shape (m,)."""
     new = slots[state.since_boundary[slots] < 0]
     state.since_boundary[new] = boundary
-    state.counts_from[new] = boundary
+    state.asked_at[slots] = np.where(inputs.requests > 0, boundary, state.asked_at[slots])
     before = state.level[slots]
     rule, to = np.zeros(len(slots), np.int64), before.copy()
 
@@ -151,7 +157,8 @@ def step(
     )
     since = boundary - state.since_boundary[slots]
     minute = columns.idle_step_boundaries[settings]
-    is_idle = (inputs.idle_boundaries >= minute) & (since >= minute)
+    # Own effects are no requests: a key whose every call is cut by our deadline must not stay so.
+    is_idle = (boundary - state.asked_at[slots] >= minute) & (since >= minute)
     happens(degraded & is_idle, "idle_minute", one_better)
     awake = (inputs.score > columns.wake_score[settings]) | (inputs.fast_requests == 0)
     happens(shut & (boundary >= state.until_boundary[slots]) & awake, "slept", int(Level.HALF_OPEN))
@@ -175,11 +182,12 @@ def _worse(
     boundary: int,
     before: npt.NDArray[np.uint8],
 ) -> tuple[Mask, npt.NDArray[np.uint8]]:
-    """(confirmed, level). Only boundaries that merged requests say anything."""
-    has = inputs.requests > 0
+    """(confirmed, level). Only boundaries that merged requests of the present level's time say
+    anything: what failed before it is exported seconds later and must not open a breaker."""
+    requests, bad = inputs.after_requests, inputs.after_bad
+    has = requests > 0
     wanted = inputs.wanted
-    is_bad_only = has & (inputs.bad == inputs.requests)
-    run = np.where(is_bad_only, state.bad_run[slots] + inputs.requests, 0)
+    run = np.where(bad == requests, state.bad_run[slots] + requests, 0)
     state.bad_run[slots] = np.where(has, run, state.bad_run[slots])
 
     asks_open = has & (wanted >= Level.OPEN)
@@ -187,7 +195,7 @@ def _worse(
     state.open_since[slots] = np.where(asks_open, since, np.where(has, -1, state.open_since[slots]))
     state.open_requests[slots] = np.where(
         asks_open,
-        state.open_requests[slots] + inputs.requests,
+        state.open_requests[slots] + requests,
         np.where(has, 0, state.open_requests[slots]),
     )
     stood = (state.open_since[slots] >= 0) & (
@@ -225,10 +233,12 @@ def _better(
     boundary: int,
     before: npt.NDArray[np.uint8],
 ) -> Mask:
-    """Whether a better score has stood for the hysteresis."""
-    asks = inputs.wanted < before
-    since = np.where(state.better_since[slots] < 0, boundary, state.better_since[slots])
-    state.better_since[slots] = np.where(asks, since, -1)
+    """Whether a better score has stood for the hysteresis; held where nothing was merged."""
+    has = inputs.after_requests > 0
+    asks = has & (inputs.wanted < before)
+    began = state.better_since[slots]
+    since = np.where(began < 0, boundary, began)
+    state.better_since[slots] = np.where(asks, since, np.where(has, -1, began))
     own = state.hysteresis[slots]
     needed = np.where(own > 0, own, columns.hysteresis_boundaries[settings])
     stood: Mask = asks & (boundary - since >= needed)
@@ -245,8 +255,9 @@ def _half_open(
     happens: Callable[[Mask, str, int], None],
 ) -> None:
     is_half_open = state.level[slots] == Level.HALF_OPEN
-    state.seen_requests[slots] += np.where(is_half_open, inputs.after_requests, 0)
-    state.seen_bad[slots] += np.where(is_half_open, inputs.after_bad, 0)
+    answers = inputs.after_requests + inputs.after_probes
+    state.seen_requests[slots] += np.where(is_half_open, answers, 0)
+    state.seen_bad[slots] += np.where(is_half_open, inputs.after_bad + inputs.after_probes_bad, 0)
     requests, bad = state.seen_requests[slots], state.seen_bad[slots]
     since = boundary - state.counts_from[slots]
     probing = is_half_open & (state.ramp_step[slots] == 0)
@@ -256,22 +267,20 @@ def _half_open(
         share > columns.probe_bad_share[settings]
     )
     happens(is_half_open & is_bad, "probes_bad", int(Level.OPEN))
-    is_good = (requests >= columns.probe_requests_min[settings]) & (
-        1.0 - share > columns.probe_good_share[settings]
-    )
+    mostly_good = 1.0 - share > columns.probe_good_share[settings]
+    is_good = (requests >= columns.probe_requests_min[settings]) & mostly_good
     happens(probing & is_good, "probes_good", int(Level.HALF_OPEN))
-    patience = (requests >= columns.probe_patience_requests[settings]) | (
-        (since >= columns.probe_patience_boundaries[settings]) & (requests > 0)
-    )
-    happens(probing & patience, "undecided", int(Level.DEGRADED_2))
     held = since >= columns.ramp_step_boundaries[settings] + inputs.age_boundaries
     enough = (requests >= columns.ramp_requests_min[settings]) | (
         since >= columns.ramp_patience_boundaries[settings]
     )
-    passed = ramping & held & enough
+    passed = ramping & held & enough & mostly_good
     is_last = state.ramp_step[slots] >= columns.ramp_steps[settings]
     happens(passed & is_last, "ramp_done", int(Level.CLOSED))
     happens(passed, "ramp_held", int(Level.HALF_OPEN))
+    is_late = (since >= columns.probe_patience_boundaries[settings]) & (requests > 0)
+    many = probing & (requests >= columns.probe_patience_requests[settings])
+    happens(is_half_open & (is_late | many), "undecided", int(Level.DEGRADED_2))
 
 
 def _enter(
@@ -289,6 +298,7 @@ def _enter(
     moved = rule > 0
     relapsed = (
         (rule == _RULE["worse_confirmed"])
+        & (before < Level.OPEN)
         & (state.bettered_at[slots] >= 0)
         & (boundary - state.bettered_at[slots] <= columns.relapse_within_boundaries[settings])
     )
@@ -299,7 +309,9 @@ def _enter(
     )
     state.hysteresis[slots] = np.where(relapsed, doubled, own)
     bettered = (rule == _RULE["better_stood"]) | (rule == _RULE["ramp_done"])
-    state.bettered_at[slots] = np.where(bettered, boundary, state.bettered_at[slots])
+    state.bettered_at[slots] = np.where(
+        bettered, boundary, np.where(relapsed, -1, state.bettered_at[slots])
+    )  # one relapse doubles once, however many levels it passes through
 
     leaves = moved & (before == Level.CLOSED)
     deadline = np.maximum(inputs.target_ms, inputs.p90_ms)
