@@ -69,7 +69,8 @@ def oracle(record: Record) -> dict[int, list[Part]]:
     out = {}
     for partition, (cells, offers) in by_partition.items():
         parts: list[tuple[list[Cell], list[Offer]]] = [([], [])]
-        size, names = 0, set()
+        size = 0
+        names: set[tuple[str, str]] = set()
         for number, item in enumerate([*cells, *offers]):
             is_offer = number >= len(cells)
             for _ in range(2):
@@ -81,7 +82,7 @@ def oracle(record: Record) -> dict[int, list[Part]]:
                     break
                 parts.append(([], []))
                 size, names = 0, set()
-            parts[-1][is_offer].append(item)  # type: ignore[arg-type]
+            parts[-1][is_offer].append(item)
             size += cost
             names.add(item[0])
         out[partition] = [(i, len(parts), c, o) for i, (c, o) in enumerate(parts)]

@@ -36,6 +36,9 @@ def test_librdkafka_places_keys_where_we_say() -> None:
             message = consumer.poll(20)
             assert message is not None
             assert message.error() is None
-            found[message.key().decode()] = message.partition()
+            key, partition = message.key(), message.partition()
+            assert key is not None
+            assert partition is not None
+            found[key.decode()] = partition
         consumer.close()
     assert found == {name: partition_of(name, 7) for name in names}

@@ -25,6 +25,7 @@ from tidegate.schemas.topics import Topics
 from tidegate.streams.app import build_app
 from tidegate.streams.evaluate import Evaluation
 from tidegate.streams.exactly import ExactApp
+from tidegate.streams.kafka_log import Span, log_spans
 from tidegate.streams.metrics import WorkerMetrics
 from tidegate.streams.snapshot_table import newest_first
 from tidegate.streams.source_topics import SourceTopics
@@ -112,12 +113,13 @@ class Running:
 
     async def read_to_the_end(self, config: Mapping[str, str], topic: str) -> None:
         """Until all of partials has been fed."""
-        from tidegate.streams.kafka_log import log_spans
-
         for span in log_spans(config, [topic]):
-            await self.until(
-                lambda span=span: (one := self.owned(span.partition)) and one.expected >= span.end
-            )
+
+            def is_read(span: Span = span) -> bool:
+                one = self.owned(span.partition)
+                return one is not None and one.expected >= span.end
+
+            await self.until(is_read)
 
 
 @asynccontextmanager
@@ -175,7 +177,9 @@ def manifests(config: Mapping[str, str], topics: Topics, partition: int) -> list
     ]
 
 
-def offline(config: Mapping[str, str], topics: Topics, *, partitions: int) -> set[tuple[bytes, bytes]]:
+def offline(
+    config: Mapping[str, str], topics: Topics, *, partitions: int
+) -> set[tuple[bytes, bytes]]:
     """What evaluators decide that read the log without any worker."""
     ours = [Evaluator(p, POLICY, partitions_count=partitions) for p in range(partitions)]
     out = set()

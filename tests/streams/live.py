@@ -46,7 +46,11 @@ def make_topics(
     ]
     for done in admin.create_topics(new).values():
         done.result(30)
-    until(lambda: all(s.name in admin.list_topics(timeout=5).topics for s in specs if s.name not in leave_out))
+    until(
+        lambda: all(
+            s.name in admin.list_topics(timeout=5).topics for s in specs if s.name not in leave_out
+        )
+    )
 
 
 def until(
@@ -79,7 +83,8 @@ def request(spans: list[tuple[str, str, int, int, int]], *, trace: int = 0) -> b
             peer.key, peer.value.string_value = "peer.service", target
         code = span.attributes.add()
         code.key, code.value.int_value = "http.response.status_code", status
-    return out.SerializeToString()
+    value: bytes = out.SerializeToString()
+    return value
 
 
 @dataclass
@@ -254,7 +259,13 @@ def merged(records: list[LogRecord]) -> Merged:
             )
             content = repr(
                 [
-                    (blocks.keys[blocks.key[j]], int(blocks.bucket[j]), int(blocks.code[j]), int(blocks.bin[j]), int(blocks.count[j]))
+                    (
+                        blocks.keys[blocks.key[j]],
+                        int(blocks.bucket[j]),
+                        int(blocks.code[j]),
+                        int(blocks.bin[j]),
+                        int(blocks.count[j]),
+                    )
                     for j in cells
                 ]
             ).encode()
@@ -275,7 +286,9 @@ def merged(records: list[LogRecord]) -> Merged:
     return out
 
 
-def watermarks(records: list[LogRecord], partition: int) -> Iterator[tuple[LogRecord, str, int, int, int]]:
+def watermarks(
+    records: list[LogRecord], partition: int
+) -> Iterator[tuple[LogRecord, str, int, int, int]]:
     """(record, topic id, source partition, epoch, watermark) of one partition of partials."""
     for record in sorted(records, key=lambda r: r.offset):
         if record.partition == partition and record.value is not None:

@@ -98,7 +98,7 @@ def test_a_table_that_was_not_read_to_its_end_is_read_again(log: Log) -> None:
     log.writer.write(60)
     asyncio.run(log.run())
     newest = log.manifests()[0]
-    skipped = []
+    skipped: list[Any] = []
 
     def break_once(app: ExactApp) -> None:
         recovery = app.tables.recovery
@@ -220,7 +220,9 @@ def test_every_assignment_discards_and_rebuilds_the_memory(log: Log) -> None:
             before = [first.owned(p) for p in range(PARTITIONS)]
             other: Running
             async with running(log.config, log.topics, log.folder) as other:
-                await first.until(lambda: count(first) + count(other) == PARTITIONS == 2 * count(first))
+                await first.until(
+                    lambda: count(first) + count(other) == PARTITIONS == 2 * count(first)
+                )
                 kept = [p for p in range(PARTITIONS) if first.owned(p)]
                 assert first.owned(kept[0]) is not before[kept[0]]
                 log.writer.write(5)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.streams.commit_note import Committed, CommitNote, plan_start
+from tidegate.streams.commit_note import CommitNote, Committed, plan_start
 from tidegate.streams.in_step import AHEAD_MAX_MS, Batch, InStep
 
 NOW_MS = 1_000_000
@@ -58,7 +58,9 @@ def test_a_record_without_a_time_counts_as_now() -> None:
 
 @given(
     st.lists(
-        st.lists(st.integers(1, 120_000), min_size=1, max_size=25).map(sorted), min_size=1, max_size=4
+        st.lists(st.integers(1, 120_000), min_size=1, max_size=25).map(sorted),
+        min_size=1,
+        max_size=4,
     ),
     st.randoms(use_true_random=False),
 )
@@ -105,8 +107,24 @@ def note(epoch: int = 1, topic_id: str = "", incarnation: int = 0) -> CommitNote
         ("first start", "ID", {}, {0: (0, 9), 1: (3, 5)}, "ID", {0: 0, 1: 3}, 0),
         ("goes on", "ID", {0: (7, note(3, "ID"))}, {0: (0, 9), 1: (0, 0)}, "ID", {0: 7, 1: 0}, 0),
         ("retention", "ID", {0: (7, note(3, "ID"))}, {0: (8, 9), 1: (0, 0)}, "ID", {0: 8, 1: 0}, 1),
-        ("made anew", "NEW", {0: (7, note(3, "ID"))}, {0: (0, 9), 1: (0, 0)}, "NEW", {0: 0, 1: 0}, 0),
-        ("truncated", "ID", {0: (7, note(3, "ID"))}, {0: (0, 2), 1: (0, 0)}, "ID#1", {0: 0, 1: 0}, 0),
+        (
+            "made anew",
+            "NEW",
+            {0: (7, note(3, "ID"))},
+            {0: (0, 9), 1: (0, 0)},
+            "NEW",
+            {0: 0, 1: 0},
+            0,
+        ),
+        (
+            "truncated",
+            "ID",
+            {0: (7, note(3, "ID"))},
+            {0: (0, 2), 1: (0, 0)},
+            "ID#1",
+            {0: 0, 1: 0},
+            0,
+        ),
         ("no id", "", {0: (7, note(3))}, {0: (0, 9), 1: (0, 0)}, "spans#0", {0: 7, 1: 0}, 0),
         (
             "no id, made anew, seen on the other partition",

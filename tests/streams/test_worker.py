@@ -51,9 +51,7 @@ def test_a_session_timeout_must_fit_the_lease_and_the_wait_for_sources() -> None
     for bad in (15_001, 5_000):
         with pytest.raises(UsageError):
             check_timing(
-                WorkerSettings(
-                    kafka=settings.kafka, session_timeout_ms=bad, heartbeat_ms=3_000
-                ),
+                WorkerSettings(kafka=settings.kafka, session_timeout_ms=bad, heartbeat_ms=3_000),
                 policy,
             )
 
@@ -111,9 +109,7 @@ def test_a_taken_port_is_a_failure_that_names_the_option() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        server = MetricsServer(
-            WorkerMetrics(), host="127.0.0.1", port=taken.getsockname()[1]
-        )
+        server = MetricsServer(WorkerMetrics(), host="127.0.0.1", port=taken.getsockname()[1])
         with pytest.raises(Failure, match="--metrics-port"):
             server.start()
 

@@ -230,8 +230,7 @@ def _on_signal(stop: asyncio.Event, number: int) -> None:
 
 
 def _has_lz4() -> bool:
-    """aiokafka compresses with a package that it doesn't require."""
+    """Whether it is there: aiokafka compresses with a package that it doesn't require."""
     from aiokafka.codec import has_lz4
 
     return bool(has_lz4())
-

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-__all__ = ["Committed", "CommitNote", "Plan", "plan_start"]
+__all__ = ["CommitNote", "Committed", "Plan", "plan_start"]
 
 
 class CommitNote(msgspec.Struct, frozen=True, kw_only=True):

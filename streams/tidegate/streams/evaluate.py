@@ -179,9 +179,7 @@ class Evaluation:
     async def _save(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
         """Chunks, then the manifest, then the commit, then the deletion of what is too old."""
         number, boundary = owned.number, snapshot.boundary
-        chunks = {
-            chunk_key(number, boundary, i): chunk for i, chunk in enumerate(snapshot.chunks)
-        }
+        chunks = {chunk_key(number, boundary, i): chunk for i, chunk in enumerate(snapshot.chunks)}
         await self._store(number, chunks)
         manifest = manifest_key(number, boundary)
         await self._store(number, {manifest: snapshot.manifest})
@@ -217,7 +215,7 @@ class Evaluation:
 
     # ---- assignment ----
 
-    async def _on_revoked(self, app: Any, revoked: Any = (), **_: Any) -> None:
+    async def _on_revoked(self, *_: Any, **__: Any) -> None:
         """Memory is worth nothing once others may write the log's consequences: it is built anew from
         the snapshots at the next assignment, whether the partition comes back or not."""
         self._is_rebuilt = False

@@ -66,13 +66,13 @@ class InStep(Generic[Item]):
         """Partitions that should not be fetched for now."""
         return [partition for partition, reading in self.readings.items() if reading.held]
 
-    def take(
-        self, batch: Batch[Item], ends: Iterable[tuple[int, int]], now_ms: int
-    ) -> Batch[Item]:
+    def take(self, batch: Batch[Item], ends: Iterable[tuple[int, int]], now_ms: int) -> Batch[Item]:
         """Takes fetched records and the ends (partition, offset) seen after them; returns those that may
         pass. All partitions must be owned."""
         if self._are_all_in_step(batch, now_ms):
-            for partition, i in dict(zip(batch.partition, range(len(batch.offset)))).items():
+            for partition, i in dict(
+                zip(batch.partition, range(len(batch.offset)), strict=True)
+            ).items():
                 reading = self.readings[partition]
                 reading.read_to = batch.offset[i] + 1
                 reading.time_ms = _clamped(batch.kafka_ms[i], now_ms)
@@ -110,10 +110,7 @@ class InStep(Generic[Item]):
     def _released(self, now_ms: int) -> Batch[Item]:
         out: Batch[Item] = Batch()
         while True:
-            bounds = [
-                (reading.bound_ms(now_ms), reading)
-                for reading in self.readings.values()
-            ]
+            bounds = [(reading.bound_ms(now_ms), reading) for reading in self.readings.values()]
             waits = [bound for bound, r in bounds if r.held or r.is_behind]
             known = [bound for bound in waits if bound is not None]
             if len(known) < len(waits) or not known:

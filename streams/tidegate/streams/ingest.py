@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from mode import Service
 
-from tidegate.streams.errors import Failure
 from tidegate.streams.logs import get_logger
 from tidegate.streams.source_topics import BrokerAwayError, SourceTopics, TopicMissingError
 from tidegate.streams.worker_settings import WorkerSettings
@@ -64,8 +63,8 @@ class Ingest(Service):
         def run() -> None:
             try:
                 self._run()
-            except BaseException as problem:  # noqa: BLE001 - handed to the app, which ends
-                log.error("ingest ends", problem=repr(problem), exc_info=problem)
+            except BaseException as problem:  # handed to the app, which ends
+                log.exception("ingest ends")
                 asyncio.run_coroutine_threadsafe(self.crash(problem), loop)
 
         self._thread = threading.Thread(target=run, name="tidegate-ingest", daemon=True)
@@ -102,13 +101,19 @@ class Ingest(Service):
                 self._say("", "")
                 self._session.run(self._halt.is_set, self._tick)
             except TopicMissingError as problem:
-                self._say("missing", f"missing topics: {problem}; make them with `tidegate topics create`")
+                self._say(
+                    "missing", f"missing topics: {problem}; make them with `tidegate topics create`"
+                )
             except BrokerAwayError as problem:
                 self._say("away", f"the broker does not answer; waiting for it ({problem})")
             except SessionEndedError as problem:
                 self._worker_metrics.restarts.inc()
-                self._say(f"ended {problem}", f"beginning again from the committed offsets: {problem}")
-                wait_s = _WAIT_S if time.monotonic() - began_s > 60 else min(_WAIT_MAX_S, 2 * wait_s)
+                self._say(
+                    f"ended {problem}", f"beginning again from the committed offsets: {problem}"
+                )
+                wait_s = (
+                    _WAIT_S if time.monotonic() - began_s > 60 else min(_WAIT_MAX_S, 2 * wait_s)
+                )
             finally:
                 self._session = None
             self._halt.wait(wait_s)

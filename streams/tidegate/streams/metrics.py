@@ -51,7 +51,9 @@ class WorkerMetrics:
         # evaluate
         self.partials = self._counter("partials_records", "Records of partials that were fed")
         self.evaluated = self._counter(
-            "evaluate", "What evaluate counted: requests, late, skewed, duplicate_blocks, ...", ("kind",)
+            "evaluate",
+            "What evaluate counted: requests, late, skewed, duplicate_blocks, ...",
+            ("kind",),
         )
         self.late = self._counter("late_spans", "Spans older than the window when they came")
         self.skewed = self._counter("skewed_spans", "Spans too far in the future, dropped")

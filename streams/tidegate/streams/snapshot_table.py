@@ -39,9 +39,7 @@ def newest_first(table: Mapping[bytes, bytes], partition: int) -> Iterator[Store
         names = found[boundary]
         if _MANIFEST in names:
             chunks = [table[names[name]] for name in sorted(names) if name != _MANIFEST]
-            yield StoredSnapshot(
-                boundary=boundary, manifest=table[names[_MANIFEST]], chunks=chunks
-            )
+            yield StoredSnapshot(boundary=boundary, manifest=table[names[_MANIFEST]], chunks=chunks)
 
 
 def keys_before(keys: Mapping[bytes, object], partition: int, boundary: int) -> list[bytes]:

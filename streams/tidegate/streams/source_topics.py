@@ -18,9 +18,13 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from tidegate.streams.errors import UsageError
+
 __all__ = ["BrokerAwayError", "SourceTopics", "TopicFacts", "TopicMissingError"]
 
 ANSWER_S = 5.0
+_EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no types
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _MOCK = "mockCluster"
 """What librdkafka's mock cluster calls itself. It leaves DescribeTopics unanswered."""
 _NO_TOPIC_ID = "A" * 22
@@ -48,10 +52,15 @@ class TopicFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceTopics:
-    """An admin client with few questions. Every method raises BrokerAwayError where nothing comes back."""
+    """An admin client with few questions. Every method raises BrokerAwayError where nothing comes back.
+
+    Raises UsageError for settings that librdkafka refuses."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._client = AdminClient(dict(config))
+        try:
+            self._client = AdminClient(dict(config))
+        except KafkaException as problem:
+            raise UsageError(f"Kafka settings: {problem.args[0].str()}") from problem
         self._has_ids: bool | None = None
 
     def facts(self, names: Iterable[str]) -> dict[str, TopicFacts]:
@@ -90,12 +99,12 @@ class SourceTopics:
 
     def ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """End offset of each partition, for readers of committed records."""
-        return self._offsets(topic, partitions, OffsetSpec.latest())
+        return self._offsets(topic, partitions, _LATEST)
 
     def spans(self, topic: str, partitions_count: int) -> dict[int, tuple[int, int]]:
         """(low, end) of every partition of a topic."""
         every = range(partitions_count)
-        low = self._offsets(topic, every, OffsetSpec.earliest())
+        low = self._offsets(topic, every, _EARLIEST)
         end = self.ends(topic, every)
         return {partition: (low[partition], end[partition]) for partition in every}
 
