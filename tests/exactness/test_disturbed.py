@@ -35,12 +35,12 @@ def decisions(log: Sequence[LogRecord]) -> Published:
 
 
 @pytest.fixture(scope="module")
-def records() -> list[Record]:
+def records() -> Sequence[Record]:
     return records_of(GOLDEN)
 
 
 @pytest.fixture(scope="module")
-def straight(records: list[Record]) -> Published:
+def straight(records: Sequence[Record]) -> Published:
     return decisions(straight_log(feeds_of(records))[0])
 
 
@@ -95,7 +95,7 @@ def one_topic(sources_count: int) -> Callable[[Step], tuple[str, int]]:
 
 
 def test_a_gap_without_any_worker_is_caught_up_in_one_flush(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     assert GOLDEN.gap_s is not None
     low_ms, high_ms = (BASE_MS + int(s * 1000) for s in GOLDEN.gap_s)
@@ -112,7 +112,7 @@ def test_a_gap_without_any_worker_is_caught_up_in_one_flush(
 
 
 def test_a_first_worker_that_finds_minutes_of_backlog_decides_all_of_them(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     """No snapshot, and the first flush already reaches to the end."""
     steps = steps_of(feeds_of(records))
@@ -123,7 +123,7 @@ def test_a_first_worker_that_finds_minutes_of_backlog_decides_all_of_them(
 
 
 def test_partitions_far_ahead_of_others_change_nothing(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     """Partition 1 is read 9 s before partition 0, partition 2 4 s before it."""
     ahead_ms = (0, 9_000, 4_000)
@@ -148,7 +148,7 @@ def test_partitions_far_ahead_of_others_change_nothing(
 
 
 def test_an_ingest_host_three_seconds_ahead_closes_no_bucket_early(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     fast = [
         replace(step, marks_ms={source: ms + 3_000 for source, ms in step.marks_ms.items()})
@@ -160,7 +160,7 @@ def test_an_ingest_host_three_seconds_ahead_closes_no_bucket_early(
 
 
 def test_a_producer_an_hour_ahead_is_counted_and_changes_nothing(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     """Every tenth record also holds spans of the same services with a clock that is an hour fast."""
     hour_us, added, mixed = 3_600_000_000, 0, []
@@ -188,7 +188,7 @@ def test_a_producer_an_hour_ahead_is_counted_and_changes_nothing(
 
 
 def test_ninety_six_before_ninety_five_counts_both(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     """Two owners, each in order, not in order together; and everything of the last 2 s once more."""
     feeds = feeds_of(records)
@@ -207,7 +207,7 @@ def test_ninety_six_before_ninety_five_counts_both(
 
 
 def test_a_topic_deleted_and_made_anew_goes_on_at_offset_zero(
-    records: list[Record], straight: Published
+    records: Sequence[Record], straight: Published
 ) -> None:
     """Kafka names the new one by another id: nothing of it is taken for a duplicate. The old source is
     waited for, then left out."""

@@ -16,11 +16,10 @@ CASES = [(incident, policy) for incident in INCIDENTS for policy in incident.pol
 
 
 def feeds(incident: Incident) -> list[Feed]:
+    """As protobuf: the recordings' JSON is what replay reads."""
     return [
-        Feed(value, record.kafka_ms, offset=offset)
-        for offset, (value, record) in enumerate(
-            zip(golden_records(incident), records_of(incident), strict=True)
-        )
+        Feed(as_protobuf(record.spans), record.kafka_ms, offset=offset)
+        for offset, record in enumerate(records_of(incident))
     ]
 
 

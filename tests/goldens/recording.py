@@ -8,6 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -30,7 +31,8 @@ class Record:
     kafka_ms: int
 
 
-def records_of(incident: Incident, *, base_ms: int = BASE_MS) -> list[Record]:
+@cache
+def records_of(incident: Incident, *, base_ms: int = BASE_MS) -> tuple[Record, ...]:
     """In the order of Kafka times. `base_ms`: when the incident begins, a multiple of 500."""
     if base_ms % 500:
         raise ValueError(
@@ -47,7 +49,7 @@ def records_of(incident: Incident, *, base_ms: int = BASE_MS) -> list[Record]:
         ends_us = sorted(span.end_us for span in spans)
         p90_us = ends_us[(9 * len(ends_us) + 9) // 10 - 1]
         out.append(Record(tuple(spans), base_ms + p90_us // 1000))
-    return sorted(out, key=lambda record: record.kafka_ms)
+    return tuple(sorted(out, key=lambda record: record.kafka_ms))
 
 
 def as_protobuf(spans: Sequence[RawSpan], *, base_ms: int = BASE_MS) -> bytes:
