@@ -11,6 +11,9 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient
+
+from tests.kafka import KafkaCluster
 
 READY_S = 150.0
 """The first worker on a machine compiles its kernels."""
@@ -120,3 +123,21 @@ def test_a_worker_that_dies_ends_the_demo_with_its_last_words(demo: Demo) -> Non
         child.kill()
     assert demo.wait(END_S) == 1
     assert "the worker ended with exit status -9; its last words:" in "".join(demo.errors)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(READY_S + 2 * END_S)
+def test_on_a_real_broker_it_makes_its_topics_and_deletes_them(kafka_cluster: KafkaCluster) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka_cluster.bootstrap})
+    demo = Demo("--brokers", kafka_cluster.bootstrap)
+    try:
+        demo.wait_until_ready()
+        assert [name for name in admin.list_topics().topics if name.startswith("tidegate-demo-")]
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.wait(END_S) == 130
+        assert demo.left() == []
+        assert demo.errors == []
+        names = admin.list_topics().topics
+        assert [name for name in names if name.startswith("tidegate-demo-")] == []
+    finally:
+        demo.process.kill()

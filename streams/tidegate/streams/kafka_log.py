@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["LogRecord", "Span", "follow_log", "log_spans", "read_log"]
 
 _ANSWER_S = 10.0
+_RETRY_S = 0.2
 _SILENCE_S = 30.0
 _BATCH_RECORDS_MAX = 500
 
@@ -43,29 +44,59 @@ def log_spans(config: Mapping[str, str], topics: Sequence[str]) -> list[Span]:
     """What the topics hold now, one after the other in the order given: what a later topic holds is asked
     later. Raises Failure where the broker doesn't answer or a topic is missing.
     """
-    from confluent_kafka import KafkaException, TopicPartition
+    from confluent_kafka import KafkaException
 
     errors: list[str] = []
     consumer = _consumer(config, errors)
-    spans = []
+    spans: list[Span] = []
     try:
         _wait_for_answer(consumer, config, errors)
         for topic in topics:
-            metadata = consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
-            if metadata.error is not None or not metadata.partitions:
-                raise Failure(
-                    f"topic {topic}: {metadata.error or 'has no partitions'}; "
-                    "`tidegate topics check` tells more"
-                )
-            for partition in sorted(metadata.partitions):
-                low, end = consumer.get_watermark_offsets(
-                    TopicPartition(topic, partition), timeout=_ANSWER_S
-                )
-                spans.append(Span(topic, partition, low, end))
+            until_s = time.monotonic() + _ANSWER_S
+            while True:
+                try:
+                    spans += _spans_of(consumer, topic)
+                    break
+                except _NotYetError as problem:
+                    # A topic that was just made has no leader for a moment.
+                    if time.monotonic() > until_s:
+                        raise Failure(
+                            f"topic {topic}: {problem}; `tidegate topics check` tells more"
+                        ) from problem
+                    time.sleep(_RETRY_S)
     except KafkaException as problem:
         raise Failure(_unreachable(config, problem)) from problem
     finally:
         consumer.close()
+    return spans
+
+
+class _NotYetError(Exception):
+    """A topic that isn't there, or not yet."""
+
+
+def _spans_of(consumer: "Consumer", topic: str) -> list[Span]:
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+    metadata = consumer.list_topics(topic, timeout=_ANSWER_S).topics[topic]
+    if metadata.error is not None or not metadata.partitions:
+        raise _NotYetError(metadata.error.str() if metadata.error else "has no partitions")
+    spans = []
+    for partition in sorted(metadata.partitions):
+        try:
+            low, end = consumer.get_watermark_offsets(
+                TopicPartition(topic, partition), timeout=_ANSWER_S
+            )
+        except KafkaException as problem:
+            error = problem.args[0]
+            if error.code() in (
+                KafkaError.NOT_LEADER_FOR_PARTITION,
+                KafkaError.LEADER_NOT_AVAILABLE,
+                KafkaError.UNKNOWN_TOPIC_OR_PART,
+            ):
+                raise _NotYetError(error.str()) from problem
+            raise
+        spans.append(Span(topic, partition, low, end))
     return spans
 
 

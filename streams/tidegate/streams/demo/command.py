@@ -225,7 +225,9 @@ def _topics(config: dict[str, str], topics: "Topics") -> Iterator[None]:
         yield
     finally:
         names = [spec.name for spec in topics.specs(partitions_count=PARTITIONS)]
-        for name, future in AdminClient(dict(config)).delete_topics(names).items():
+        # The futures end with their client: it must live until they are done.
+        admin = AdminClient({**config, "log_level": "0"})
+        for name, future in admin.delete_topics(names).items():
             problem = future.exception(timeout=15)
             if problem is not None:
                 sys.stderr.write(f"tidegate: topic {name} is left behind: {problem}\n")
