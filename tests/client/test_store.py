@@ -285,10 +285,12 @@ def test_a_lease_that_was_over_at_start_revives_nothing_when_it_comes_back() -> 
 
 def test_a_clock_behind_kafkas_grants_no_longer_lease_at_start() -> None:
     feed, clock = client()
+    ahead_ms = START_MS + 600_000
     feed.begin()
-    feed.publish(opened(), is_live=False)
-    feed.lease(boundary=START, kafka_ms=START_MS + 600_000, is_live=False)
+    feed.publish(opened(ahead_ms // 500), kafka_ms=ahead_ms, is_live=False)
+    feed.lease(boundary=ahead_ms // 500, kafka_ms=ahead_ms, is_live=False)
     feed.caught_up()
+    assert feed.decide(SCOPE).status == "obeyed"
     clock.ms += LEASE_MS + 1
     assert feed.decide(SCOPE).is_stale
 

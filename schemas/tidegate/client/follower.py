@@ -38,8 +38,8 @@ _GONE = frozenset(
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - its public name
         KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - its public name
-        KafkaError.UNKNOWN_TOPIC_ID,
-        KafkaError.INCONSISTENT_TOPIC_ID,
+        100,  # UNKNOWN_TOPIC_ID and
+        103,  # INCONSISTENT_TOPIC_ID: older versions of the library have no names for them
     }
 )
 _EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
