@@ -91,6 +91,10 @@ class Exemplars:
         oldest = boundary - WINDOW_BUCKETS
         return [f"{e[3]:016x}{e[4]:016x}" for e in self.best.get(slot, ()) if e[0] >= oldest]
 
+    def waiting_slots(self) -> set[int]:
+        """Slots for which something waits."""
+        return {slot for c in self._waiting for slot in c.slot.tolist()}
+
     def forget(self, slots: npt.NDArray[np.int64]) -> None:
         """Drops what was kept of keys that ended."""
         for slot in slots.tolist():

@@ -421,10 +421,16 @@ class Partition:
         self.exemplars.forget(ends)
         for state in self.key_columns():
             state.reset(ends)
+        ended_services = np.unique(self.keys.service_slot[ends])
+        # Cells of later buckets may have come for a key that ends here (a job that runs once an hour):
+        # it keeps its slot, and begins anew when they are merged.
+        waiting = self.pending.slots() | self.exemplars.waiting_slots()
         for slot in ends.tolist():
-            gone = self.keys.remove(slot)
-            if gone >= 0:
-                self.services.reset(np.array([gone]))
+            if slot not in waiting:
+                self.keys.remove(slot)
+        in_order = self.keys.in_order()
+        seen = in_order[self.key_state.seen_boundary[in_order] >= 0]
+        self.services.reset(np.setdiff1d(ended_services, self.keys.service_slot[seen]))
         return scopes, is_dropped
 
     def _never_merged(self, boundary: int) -> Ints:

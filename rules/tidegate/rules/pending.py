@@ -78,6 +78,11 @@ class Pending:
         """Buckets with cells that no boundary has taken, ascending."""
         return sorted(self._by_bucket)
 
+    def slots(self) -> set[int]:
+        """Slots for which cells wait."""
+        waiting = (cells for parts in self._by_bucket.values() for cells in parts)
+        return {slot for cells in waiting for slot in np.unique(cells.slot).tolist()}
+
     def last_bucket(self) -> int | None:
         """The newest bucket with cells, None without any."""
         return max(self._by_bucket, default=None)
