@@ -113,6 +113,8 @@ def _run(args: argparse.Namespace) -> int:
         roles=sorted(settings.roles),
         policy=policy.label,
     )
+    for warning in policy.warnings:
+        get_logger("worker").warning(warning, policy=policy.label)
     from tidegate.streams.app import run_worker
 
     return run_worker(settings, policy)
