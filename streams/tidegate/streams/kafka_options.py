@@ -4,7 +4,6 @@ import argparse
 import os
 from collections.abc import Mapping
 
-from tidegate.client.kafka_config import KafkaConfigError, load_kafka_config
 from tidegate.schemas.topics import Topics
 from tidegate.streams.errors import UsageError
 
@@ -47,6 +46,9 @@ def kafka_config_of(
     args: argparse.Namespace, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Settings for confluent-kafka. Raises UsageError."""
+    # Here, since the client's package loads confluent-kafka, which `--help` should not wait for.
+    from tidegate.client.kafka_config import KafkaConfigError, load_kafka_config
+
     try:
         return load_kafka_config(args.kafka_config, environ, args.brokers)
     except KafkaConfigError as problem:

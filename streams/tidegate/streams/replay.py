@@ -226,7 +226,7 @@ def _summary(counts: "InputCounts", writer: DecisionWriter, elapsed_s: float) ->
     )
 
 
-_SUMMED = frozenset({"late", "undecodable", "cells", "requests"})
+_SUMMED = frozenset({"boundaries", "cells", "late", "requests", "undecodable"})
 """Said by name elsewhere, or no loss and no oddity."""
 
 
