@@ -141,7 +141,8 @@ def test_only_starts_of_snapshots_are_committed(log: Log) -> None:
             log.writer.write(8)
             await worker.read_to_the_end(log.config, log.topics.partials)
             await asyncio.sleep(4)  # longer than Faust's commit interval
-            assert committed(log.config, log.topics, 0) < 0
+            # None, or of a snapshot whose window begins with the log; 16 records were processed.
+            assert committed(log.config, log.topics, 0) <= 0
             log.writer.write(70)
             await worker.read_to_the_end(log.config, log.topics.partials)
             await asyncio.sleep(4)

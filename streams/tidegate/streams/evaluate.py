@@ -35,6 +35,7 @@ __all__ = ["Evaluation", "OwnedPartition"]
 SNAPSHOTS_KEPT = 2
 ALIVE_S = 90.0
 SEEK_AGAIN_S = 3.0
+TRIES_MAX = 5
 
 log = get_logger("evaluate")
 
@@ -45,10 +46,9 @@ class Gap:
 
     at: int
     """Offset of the first."""
-    seen: int
-    """Largest offset that came since reading was sent back."""
-    sought_s: float
-    """When it was sent back, monotonic."""
+    sought_s: float = -SEEK_AGAIN_S
+    """When reading was last sent back, monotonic."""
+    tries: int = 0
 
 
 @dataclass(slots=True)
@@ -129,12 +129,18 @@ class Evaluation:
         self._busy_since_s = None
 
     async def _accept_gap(self, owned: OwnedPartition, offset: int) -> bool:
-        """Offsets of partials have no holes: where some are missing, they are read again. Only if the
-        reading, once it has gone back, comes to the same gap (retention removed them meanwhile) is it
-        a fact of the log. Until it has gone back, later records come: from buffers, and Faust may drop
-        what it takes for read already, so it is sent back again after a while."""
+        """Offsets of partials have no holes: where some are missing, reading is sent back to them. Only
+        if the log begins after them by now (retention), or nothing helps, is the gap a fact. Until the
+        reading has gone back, later records come out of buffers; they are dropped."""
         gap = owned.gap
-        if gap is not None and gap.at == owned.expected and offset <= gap.seen:
+        if gap is None or gap.at != owned.expected:
+            gap = owned.gap = Gap(owned.expected)
+        now_s = time.monotonic()
+        if now_s - gap.sought_s < SEEK_AGAIN_S:
+            return False
+        tp = TP(self._topics.partials, owned.number)
+        low = (await self._app.consumer.earliest_offsets(tp))[tp]
+        if low > owned.expected or gap.tries >= TRIES_MAX:
             log.error(
                 "records of partials are gone before they were read",
                 partition=owned.number,
@@ -143,18 +149,14 @@ class Evaluation:
             )
             owned.expected = offset
             return True
-        now_s = time.monotonic()
-        if gap is None or gap.at != owned.expected or now_s - gap.sought_s > SEEK_AGAIN_S:
-            log.warning(
-                "records were skipped; reading them again",
-                partition=owned.number,
-                first=owned.expected,
-            )
-            owned.gap = Gap(owned.expected, offset, now_s)
-            tp = TP(self._topics.partials, owned.number)
-            await self._app.consumer.seek(tp, owned.expected)
-        else:
-            gap.seen = offset
+        log.warning(
+            "records were skipped; reading them again",
+            partition=owned.number,
+            first=owned.expected,
+        )
+        gap.tries += 1
+        await self._app.consumer.seek_back(tp, owned.expected)
+        gap.sought_s = time.monotonic()
         return False
 
     # ---- publishing ----
