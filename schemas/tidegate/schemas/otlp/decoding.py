@@ -14,6 +14,8 @@ from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.otlp import kernel
 from tidegate.schemas.otlp.classify import joined, target_by_url, weight_of
 from tidegate.schemas.otlp.interning import RESOURCES, STATES, TARGETS, Interned, interned
+from tidegate.schemas.otlp.json import is_json
+from tidegate.schemas.otlp.json_quick import protobuf_from_json
 from tidegate.schemas.otlp.kernel import COUNTERS
 from tidegate.schemas.otlp.protobuf import decode_by_protobuf
 from tidegate.schemas.otlp.wire import HAS_NUMBA
@@ -36,6 +38,8 @@ def decode(records: Sequence[bytes]) -> SpanColumns:
 
 def decode_by_kernel(records: Sequence[bytes]) -> SpanColumns:
     """By the kernel, unusual records by protobuf's parser."""
+    if any(map(is_json, records)):
+        records = [protobuf_from_json(r) or r if is_json(r) else r for r in records]
     space = _workspace()
     buf = np.frombuffer(b"".join(records) or b"\0", np.uint8)
     bounds = np.zeros(len(records) + 1, np.int64)

@@ -1,4 +1,5 @@
-"""OTLP/JSON requests: hex ids, enums as numbers or names, 64-bit numbers as text or numbers."""
+"""OTLP/JSON requests by protobuf's own JSON parser: hex ids, enums as numbers or names, 64-bit numbers as
+text or numbers. Slow (130 us a span); `json_quick` takes what is written as exporters write it."""
 
 import json
 from typing import Any
