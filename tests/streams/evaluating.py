@@ -41,12 +41,14 @@ class PartialsWriter:
     def __init__(self, config: Mapping[str, str], topics: Topics, *, partitions: int) -> None:
         self._producer = Producer({**config, "acks": "all", "log_level": 0})
         self._topic = topics.partials
+        self._partitions = partitions
         self._packer = Packer(partitions)
         self.now_ms = (int(time.time()) - 120) * 1000
         self.offset = 0
 
     def write(self, seconds: float, *, partitions_count: int | None = None) -> None:
-        """So much event time, one record of the source in each flush."""
+        """So much event time, one record of the source in each flush; `partitions_count` is what a
+        writer believes that sees another topic."""
         if partitions_count is not None:
             self._packer = Packer(partitions_count)
         for _ in range(int(seconds * 2)):
@@ -60,7 +62,8 @@ class PartialsWriter:
             self.offset += 1
             mark = SourceMark(SOURCE, 1, self.now_ms - 500, 0)
             for record in self._packer.flush([mark], listed=[(SOURCE.topic_id, 1)]):
-                self._producer.produce(self._topic, record.value, partition=record.partition)
+                if record.partition < self._partitions:
+                    self._producer.produce(self._topic, record.value, partition=record.partition)
         assert self._producer.flush(30) == 0
 
 

@@ -214,6 +214,34 @@ def test_records_that_are_skipped_are_read_again(log: Log) -> None:
     log.check()
 
 
+def test_reading_that_is_sent_back_in_the_middle_of_a_batch_goes_back(log: Log) -> None:
+    handed: list[int] = []
+
+    def slow_down(app: ExactApp) -> None:
+        callback = app.consumer.callback
+
+        async def slow(message: Any) -> None:
+            if message.topic == log.topics.partials and message.partition == 0:
+                handed.append(message.offset)
+            await callback(message)
+            await asyncio.sleep(0.01)
+
+        app.consumer.callback = slow
+
+    async def run() -> None:
+        log.writer.write(30)
+        async with running(log.config, log.topics, log.folder, before=slow_down) as worker:
+            await worker.until(lambda: len(handed) > 10)
+            before = len(handed)
+            await worker.app.consumer.seek_back(TP(log.topics.partials, 0), 2)
+            await worker.until(lambda: len(handed) > before + 10)
+            at = handed.index(2, before)
+            assert at - before < 10
+            assert handed[at : at + 5] == [2, 3, 4, 5, 6]
+
+    asyncio.run(run())
+
+
 def test_every_assignment_discards_and_rebuilds_the_memory(log: Log) -> None:
     async def run() -> None:
         async with running(log.config, log.topics, log.folder) as first:

@@ -165,7 +165,8 @@ class ExactConsumer(Consumer):
         record's offset, so after a plain `seek` in the middle of a batch it drops what comes again below
         that. The flow is stopped until the batch has ended.
 
-        Test: tests/streams/test_exactly.py::test_records_that_are_skipped_are_read_again."""
+        Test: tests/streams/test_exactly.py::
+        test_reading_that_is_sent_back_in_the_middle_of_a_batch_goes_back."""
         self.stop_flow()
         try:
             await asyncio.sleep(BATCH_ENDS_S)
