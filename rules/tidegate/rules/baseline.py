@@ -9,13 +9,13 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.jit import kernel
 from tidegate.rules.logs import half_life_factor
 from tidegate.rules.policy import BaselineSettings
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.window import Merged
 from tidegate.schemas.bins import BINS_COUNT, EDGES_NS, bin_of_ns
 from tidegate.schemas.cells import EFFECT_SHIFT, SELF_TIME, WEIGHT_ONE
+from tidegate.schemas.compiling import kernel
 
 __all__ = ["TICK_BOUNDARIES", "Baselines", "feed", "tick"]
 

@@ -9,7 +9,6 @@ Nothing is allocated inside: outputs and scratch come from the caller, so that n
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.jit import bare_kernel
 from tidegate.schemas.bins import BINS_COUNT, EDGES_NS
 from tidegate.schemas.cells import (
     BUCKET_MS,
@@ -19,6 +18,7 @@ from tidegate.schemas.cells import (
     INHERITED,
     SELF_TIME,
 )
+from tidegate.schemas.compiling import bare_kernel
 from tidegate.schemas.outcome import FAILED_OUTCOMES, Outcome
 
 __all__ = ["BUCKET", "CODE", "COUNTERS", "KEY", "RECORD", "WEIGHT", "fold_records"]

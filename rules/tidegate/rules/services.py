@@ -5,10 +5,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.jit import kernel
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.window import WINDOW_BUCKETS
 from tidegate.schemas.cells import BUCKET_MS
+from tidegate.schemas.compiling import kernel
 
 __all__ = ["LAGS", "Services", "age_ms", "feed", "seen_buckets"]
 

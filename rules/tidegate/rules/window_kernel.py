@@ -7,8 +7,8 @@ that a key's rows stay in the cache.
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.jit import kernel
 from tidegate.schemas.cells import EFFECT_SHIFT, HAS_CALLS, INHERITED, OUTCOME_MASK, SELF_TIME
+from tidegate.schemas.compiling import kernel
 from tidegate.schemas.outcome import FAILED_OUTCOMES, Effect, Outcome
 
 __all__ = [

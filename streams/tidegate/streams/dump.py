@@ -136,7 +136,7 @@ def internal_log(
 
 
 def _dump(args: argparse.Namespace) -> int:
-    from tidegate.streams.replay import open_output
+    from tidegate.streams.output import open_output
 
     config, topics = kafka_config_of(args), topics_of(args)
     header, records = internal_log(config, topics)

@@ -224,8 +224,8 @@ def _is_whole(header: DumpHeader, published: list[LogRecord]) -> bool:
 
 def recompute_command(args: argparse.Namespace) -> int:
     """`tidegate replay --internal`."""
+    from tidegate.streams.output import open_output
     from tidegate.streams.policy_option import policy_named
-    from tidegate.streams.replay import open_output
 
     policy = policy_named(args.policy)
     header, records = _internal_log(args)

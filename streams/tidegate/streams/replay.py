@@ -18,13 +18,14 @@ import msgspec
 
 from tidegate.streams.errors import Failure, UsageError
 from tidegate.streams.kafka_options import add_kafka_options
+from tidegate.streams.output import open_output
 
 if TYPE_CHECKING:
     from tidegate.rules.outputs import Outputs
     from tidegate.streams.recordings import Problem
     from tidegate.streams.replay_input import InputCounts, ReplayInput
 
-__all__ = ["DecisionWriter", "add_parser", "open_output"]
+__all__ = ["DecisionWriter", "add_parser"]
 
 PROBLEMS_SHOWN_MAX = 10
 _STDOUT = "-"
@@ -134,34 +135,6 @@ class DecisionWriter:
             if self._scope is None or fnmatch.fnmatchcase(decision.scope, self._scope):
                 self._out.write(encode_decision(decision) + b"\n")
                 self.decisions += 1
-
-
-@contextmanager
-def open_output(path: str) -> Iterator[BinaryIO]:
-    """Standard output for `-`; else a file that appears under its name only when all is written.
-
-    Raises UsageError where it can't be made. Devices and pipes are written straight.
-    """
-    if path == _STDOUT:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    target = Path(path)
-    is_special = target.exists() and not target.is_file()
-    partial = target if is_special else target.with_name(f"{target.name}.partial")
-    try:
-        out = partial.open("wb")
-    except OSError as problem:
-        raise UsageError(f"{path}: can't be written ({problem.strerror}); see --out") from problem
-    try:
-        with out:
-            yield out
-    except BaseException:
-        if not is_special:
-            partial.unlink(missing_ok=True)
-        raise
-    if not is_special:
-        partial.replace(target)
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -35,9 +35,12 @@ GRPC_NAMES = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ]
-_GRPC = {1: Outcome.CANCELLED, 4: Outcome.TIMEOUT, 8: Outcome.THROTTLED} | dict.fromkeys(
-    (2, 12, 13, 14, 15), Outcome.SERVER_ERROR
-)
+GRPC_OUTCOMES = {
+    0: Outcome.OK,
+    1: Outcome.CANCELLED,
+    4: Outcome.TIMEOUT,
+    8: Outcome.THROTTLED,
+} | dict.fromkeys((2, 12, 13, 14, 15), Outcome.SERVER_ERROR)
 _EFFECTS = {effect.name.lower(): effect for effect in Effect}
 _STATUS_ERROR = 2
 
@@ -84,9 +87,7 @@ def outcome_of(fields: Fields, status_code: int, status_message: str, exception:
     if http >= 100:
         return _http_outcome(http, error_type)
     if grpc >= 0:
-        if grpc == 0:
-            return Outcome.OK
-        return _GRPC.get(grpc, Outcome.CLIENT_ERROR)
+        return GRPC_OUTCOMES.get(grpc, Outcome.CLIENT_ERROR)
     flag = fields.get("error_flag")
     is_flagged = flag is True or (isinstance(flag, str) and flag.lower() == "true")
     if status_code != _STATUS_ERROR and not (status_code == 0 and (is_flagged or error_type)):

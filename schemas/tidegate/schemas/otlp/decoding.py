@@ -11,14 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.schemas.columns import SpanColumns
+from tidegate.schemas.compiling import HAS_NUMBA
 from tidegate.schemas.otlp import kernel
 from tidegate.schemas.otlp.classify import joined, target_by_url, weight_of
+from tidegate.schemas.otlp.classifying import TARGET_BY_URL
 from tidegate.schemas.otlp.interning import RESOURCES, STATES, TARGETS, Interned, interned
 from tidegate.schemas.otlp.json import is_json
 from tidegate.schemas.otlp.json_quick import protobuf_from_json
 from tidegate.schemas.otlp.kernel import COUNTERS
 from tidegate.schemas.otlp.protobuf import decode_by_protobuf
-from tidegate.schemas.otlp.wire import HAS_NUMBA
+from tidegate.schemas.otlp.reading import RESOURCE_SLOTS, SPAN_SLOTS
 from tidegate.schemas.scope import NAME_CHARS_MAX, UNKNOWN_SERVICE, UNKNOWN_TARGET
 
 __all__ = ["USES_KERNEL", "decode", "decode_by_kernel"]
@@ -75,8 +77,8 @@ class _Space:
 
     def __init__(self) -> None:
         self.names_capacity = _START_CAPACITY
-        self.span_slots = np.zeros(kernel.SPAN_SLOTS, np.int64)
-        self.resource_slots = np.zeros(kernel.RESOURCE_SLOTS, np.int64)
+        self.span_slots = np.zeros(SPAN_SLOTS, np.int64)
+        self.resource_slots = np.zeros(RESOURCE_SLOTS, np.int64)
         self._make(_START_CAPACITY)
 
     def _make(self, capacity: int) -> None:
@@ -208,7 +210,7 @@ def _targets(
 
 @lru_cache(maxsize=65_536)
 def _target(mode: int, a: bytes, b: bytes, c: bytes) -> tuple[str, bool]:
-    if mode == kernel.TARGET_BY_URL:
+    if mode == TARGET_BY_URL:
         text = target_by_url(_text(a), _text(b), _text(c))
     else:
         text = joined(_text(a), _text(b)) or UNKNOWN_TARGET

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.schemas.otlp.wire import Bytes, compiled, fixed64, inlined
+from tidegate.schemas.compiling import bare_kernel, inlined_kernel
+from tidegate.schemas.otlp.wire import Bytes, fixed64
 
 __all__ = ["RESOURCES", "STATES", "TARGETS", "Interned", "intern", "interned"]
 
@@ -42,7 +43,7 @@ def interned(capacity: int) -> Interned:
     )
 
 
-@inlined
+@inlined_kernel
 def _hash(buf: Bytes, start: int, length: int, seed: np.uint64) -> np.uint64:
     """FNV-1a over words of eight bytes, the last one overlapping."""
     value = (seed ^ np.uint64(length)) * _PRIME
@@ -59,7 +60,7 @@ def _hash(buf: Bytes, start: int, length: int, seed: np.uint64) -> np.uint64:
     return value
 
 
-@inlined
+@inlined_kernel
 def _equal(buf: Bytes, one: int, other: int, length: int) -> bool:
     if one == other:
         return True
@@ -75,7 +76,7 @@ def _equal(buf: Bytes, one: int, other: int, length: int) -> bool:
     return True
 
 
-@compiled
+@bare_kernel
 def intern(
     buf: Bytes,
     tables: npt.NDArray[np.int32],

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.schemas.compiling import inlined_kernel
 from tidegate.schemas.conventions import INSTANCE, SPAN_FIELDS
-from tidegate.schemas.otlp.wire import Bytes, inlined
+from tidegate.schemas.otlp.wire import Bytes
 
 __all__ = ["RESOURCE_NAMES", "SPAN_NAMES", "NameTable", "name_table", "resource_name", "span_name"]
 
@@ -52,7 +53,7 @@ def _place(name: bytes, multiplier: int) -> int:
     return mixed & (_SLOTS - 1)
 
 
-@inlined
+@inlined_kernel
 def place_of(buf: Bytes, start: int, length: int, multiplier: int) -> int:
     """The place of the name at buf[start:start+length]; length at least 1, the bytes inside the buffer."""
     mixed = (
@@ -71,7 +72,7 @@ _SPAN_SLOTS, _SPAN_BYTES, _SPAN_STARTS, _SPAN_MULTIPLIER = SPAN_TABLE
 _RES_SLOTS, _RES_BYTES, _RES_STARTS, _RES_MULTIPLIER = RESOURCE_TABLE
 
 
-@inlined
+@inlined_kernel
 def span_name(buf: Bytes, start: int, length: int) -> int:
     """Number of a span attribute's name in SPAN_NAMES, or -1. The bytes are inside the buffer."""
     if length == 0:
@@ -88,7 +89,7 @@ def span_name(buf: Bytes, start: int, length: int) -> int:
     return number
 
 
-@inlined
+@inlined_kernel
 def resource_name(buf: Bytes, start: int, length: int) -> int:
     """The same for RESOURCE_NAMES."""
     if length == 0:

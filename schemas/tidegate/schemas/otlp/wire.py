@@ -4,57 +4,27 @@ to lie inside the buffer. Positions below 0 mean: not what was expected."""
 # numba compiles these to machine integers, which mypy takes for objects of other types than `int`.
 # mypy: disable-error-code="arg-type, assignment, return-value, operator, index, no-any-return"
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.schemas.compiling import inlined_kernel
+
 __all__ = [
-    "HAS_NUMBA",
     "WIRE_BYTES",
     "WIRE_FIXED32",
     "WIRE_FIXED64",
     "WIRE_VARINT",
     "Bytes",
-    "compiled",
     "fixed64",
-    "inlined",
     "skip",
     "varint",
 ]
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
 WIRE_VARINT, WIRE_FIXED64, WIRE_BYTES, WIRE_FIXED32 = 0, 1, 2, 5
 
-try:
-    import numba
 
-    HAS_NUMBA = True
-except ImportError:
-    HAS_NUMBA = False
-
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
-"""Without numba's own run time, so nothing is allocated inside and no array argument is counted: with it,
-two atomic operations for each array and call made the kernel five times slower."""
-
-
-def compiled(function: Function) -> Function:
-    """Machine code, cached on disk, the GIL released; the function itself where numba is missing."""
-    if not HAS_NUMBA:
-        return function
-    return cast("Function", numba.njit(**_OPTIONS)(function))
-
-
-def inlined(function: Function) -> Function:
-    """The same for small functions: a call of one costs more than its work."""
-    if not HAS_NUMBA:
-        return function
-    return cast("Function", numba.njit(forceinline=True, **_OPTIONS)(function))
-
-
-@inlined
+@inlined_kernel
 def varint(buf: Bytes, pos: int, end: int) -> tuple[np.uint64, int]:
     """(value, next position); position -1 where it is cut short or longer than ten bytes."""
     if pos < end:
@@ -74,7 +44,7 @@ def varint(buf: Bytes, pos: int, end: int) -> tuple[np.uint64, int]:
     return np.uint64(0), -1
 
 
-@inlined
+@inlined_kernel
 def fixed64(buf: Bytes, pos: int) -> np.uint64:
     """Eight little-endian bytes; the caller has checked that they are there."""
     return (
@@ -89,7 +59,7 @@ def fixed64(buf: Bytes, pos: int) -> np.uint64:
     )
 
 
-@inlined
+@inlined_kernel
 def skip(buf: Bytes, pos: int, end: int, wire: int) -> int:
     """The position behind a field's value; -1 for groups, unknown wire types and what is cut short."""
     if wire == WIRE_BYTES:
