@@ -40,15 +40,18 @@ $(STAMP): requirements-lock.txt pyproject.toml schemas/pyproject.toml | $(filter
 demo: $(STAMP)
 	@$(BIN)/tidegate demo
 
+# Two processes: most of the time tests wait for brokers. Files stay whole, they share what they start.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(BIN)/python tests/check_wheels.py
 
 bench: $(STAMP)

@@ -9,6 +9,7 @@ Without Java 17+ or Maven these tests are skipped with the reason; with CI=true 
 
 import contextlib
 import itertools
+import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,12 @@ class SecuredFactory(Protocol):
     ) -> KafkaCluster:
         """The super user is `admin`; `users` are names to passwords."""
         ...
+
+
+def pytest_configure() -> None:
+    """Processes that tests start end on Ctrl-C even where pytest itself was started in the background,
+    by a shell that made it deaf to it: children inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

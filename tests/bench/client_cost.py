@@ -20,7 +20,7 @@ def run(folder: Path, *, is_quick: bool) -> list[Row]:
     client = FeedClient(now_ms=wall_ms)
     shapes = {"closed": 1.0, "degraded_2": 0.7, "open": 0.0}
     for level, ratio in shapes.items():
-        client.publish(decision(f"edge:a->{level}", level, boundary=boundary, admit_ratio=ratio))  # type: ignore[arg-type]  # levels
+        client.publish(decision(f"edge:a->{level}", level, boundary=boundary, admit_ratio=ratio))  # type: ignore[arg-type]  # levels by name
     traces = [f"{number:032x}" for number in range(CALLS)]
 
     def timed(call: Callable[[str], object]) -> float:

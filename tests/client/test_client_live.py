@@ -86,7 +86,7 @@ def test_a_service_keeps_only_what_concerns_it(broker: EmbeddedBroker) -> None:
 
 def test_a_listener_that_fails_and_garbage_end_nothing(broker: EmbeddedBroker) -> None:
     with Client(broker.bootstrap) as client:
-        client.on_change(lambda scope, said: 1 / 0)  # type: ignore[arg-type]  # fails
+        client.on_change(lambda scope, said: 1 / 0)  # type: ignore[arg-type]  # it fails on purpose
         assert client.wait_ready(15)
         boundary = now_boundary()
         send(broker, opened(boundary))

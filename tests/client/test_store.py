@@ -38,7 +38,7 @@ def opened(boundary: int = START, **more: object) -> Decision:
         SCOPE,
         "open",
         boundary=boundary,
-        **{"admit_ratio": 0.0, "retry_ratio_max": 0.0, **more},  # type: ignore[arg-type]
+        **{"admit_ratio": 0.0, "retry_ratio_max": 0.0, **more},  # type: ignore[arg-type]  # fields by name
     )
 
 

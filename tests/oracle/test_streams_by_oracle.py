@@ -157,7 +157,7 @@ def test_a_block_delivered_twice_counts_once(rows: list[Batch], chance: object) 
     again = [
         (min(149, at + chance.choice([0, 1, 7, 80])), feed)  # type: ignore[attr-defined] # a Random
         for at, feed in feeds
-        if chance.random() < 0.6  # type: ignore[attr-defined]
+        if chance.random() < 0.6  # type: ignore[attr-defined]  # Hypothesis's Random
     ]
     twice = sorted([*feeds, *again], key=lambda pair: pair[0])
     _, out, oracle = checked(feeds, log_of(twice))
@@ -178,10 +178,10 @@ def test_other_partitions_and_another_order_change_nothing(
     offsets = [0] * sources
     spread = []
     for at, feed in feeds:
-        partition = chance.randrange(sources)  # type: ignore[attr-defined]
+        partition = chance.randrange(sources)  # type: ignore[attr-defined]  # Hypothesis's Random
         spread.append((at, Feed(feed.value, feed.kafka_ms, partition, offsets[partition])))
         offsets[partition] += 1
-    chance.shuffle(spread)  # type: ignore[attr-defined]
+    chance.shuffle(spread)  # type: ignore[attr-defined]  # Hypothesis's Random
     _, straight, _ = checked(feeds, log_of(feeds))
     _, other, _ = checked(spread, log_of(spread, sources=sources))
     assert published_of(other) == published_of(straight)

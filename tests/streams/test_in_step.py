@@ -77,8 +77,8 @@ def test_every_record_passes_once_in_order_and_none_runs_ahead(
         if all(ended):
             break
         free = [p for p in range(len(logs)) if not ended[p] and not step.readings[p].held]
-        partition = random.choice(free)  # type: ignore[attr-defined]
-        some = logs[partition][at[partition] : at[partition] + random.randint(1, 9)]  # type: ignore[attr-defined]
+        partition = random.choice(free)  # type: ignore[attr-defined]  # Hypothesis's Random
+        some = logs[partition][at[partition] : at[partition] + random.randint(1, 9)]  # type: ignore[attr-defined]  # Hypothesis's Random
         fetched = [(partition, at[partition] + i, ms) for i, ms in enumerate(some)]
         at[partition] += len(some)
         ended[partition] = at[partition] == len(logs[partition])

@@ -38,7 +38,7 @@ def test_the_worst_comes_first_then_the_lowest_score_then_the_name() -> None:
         ("service:z", "open", 0.3),
         ("service:y", "degraded_2", 0.5),
     ]:
-        publish(board, decision(scope, level, score=score))  # type: ignore[arg-type]
+        publish(board, decision(scope, level, score=score))  # type: ignore[arg-type]  # a level by name
     scopes = [row.scope for row in board.rows(now_ms=T_MS)]
     assert scopes == ["service:z", "service:y", "service:b", "service:a", "service:c"]
 

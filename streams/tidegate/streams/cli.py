@@ -146,7 +146,7 @@ def _unknown_text(parser: argparse.ArgumentParser, command: str | None, unknown:
 
 def _subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     for action in parser._actions:  # noqa: SLF001 - argparse has no public list
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse has no other way
             return dict(action.choices)
     return {}
 

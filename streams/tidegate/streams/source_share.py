@@ -29,9 +29,9 @@ __all__ = ["SessionEndedError", "SourceShare"]
 
 COMMITTED_S = 10.0
 # The library's own codes: public, for all their underscores.
-_END = KafkaError._PARTITION_EOF  # noqa: SLF001
-_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
-_AWAY = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)  # noqa: SLF001
+_END = KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
+_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001 - its public name
+_AWAY = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)  # noqa: SLF001 - its public name
 
 log = get_logger("ingest")
 
@@ -115,7 +115,7 @@ class SourceShare:
             return Batch()
         batch: Batch[Message] = Batch(
             [m.partition() for m in messages],  # type: ignore[misc]  # None is for messages to send
-            [m.offset() for m in messages],  # type: ignore[misc]
+            [m.offset() for m in messages],  # type: ignore[misc]  # no error, so it has one
             [m.timestamp()[1] for m in messages],
             messages,
         )

@@ -24,7 +24,7 @@ __all__ = ["BrokerAwayError", "SourceTopics", "TopicFacts", "TopicMissingError"]
 
 ANSWER_S = 5.0
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no types
-_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # it has no types
 _MOCK = "mockCluster"
 """What librdkafka's mock cluster calls itself. It leaves DescribeTopics unanswered."""
 _NO_TOPIC_ID = "A" * 22
