@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -87,9 +88,22 @@ def test_random_bytes_are_refused_or_read_as_protobuf_does(data: bytes) -> None:
 def test_batches_change_nothing_but_numbers(seed: int, count: int) -> None:
     r = random.Random(seed)
     data = [request(r).SerializeToString() for _ in range(count)]
-    whole = rows_of(fold(decode(data)))
-    alone = [row for i, d in enumerate(data) for row in rows_of(fold(decode([d])), i)]
-    assert whole == alone
+    whole = fold(decode(data))
+    alone = [fold(decode([d])) for d in data]
+    assert rows_of(whole) == [row for i, cells in enumerate(alone) for row in rows_of(cells, i)]
+    assert offers_of(whole) == [row for i, cells in enumerate(alone) for row in offers_of(cells, i)]
+    assert whole.counters == dict(sum((Counter(cells.counters) for cells in alone), Counter()))
+
+
+def offers_of(cells: Cells, record: int | None = None) -> list[tuple[object, ...]]:
+    offered = cells.exemplars
+    columns = (offered.record, offered.key, offered.bucket, offered.code, offered.bin)
+    return [
+        (r if record is None else record, cells.keys[k], *rest)
+        for r, k, *rest in zip(
+            *(c.tolist() for c in (*columns, offered.trace_hi, offered.trace_lo)), strict=True
+        )
+    ]
 
 
 def rows_of(cells: Cells, record: int | None = None) -> list[tuple[object, ...]]:
@@ -116,11 +130,7 @@ def test_the_fold_equals_its_oracle(seed: int) -> None:
     quick, slow = fold(columns), fold_by_oracle(columns)
     assert rows_of(quick) == rows_of(slow)
     assert quick.counters == slow.counters
-    for name in ("record", "bucket", "code", "bin", "trace_hi", "trace_lo"):
-        assert getattr(quick.exemplars, name).tolist() == getattr(slow.exemplars, name).tolist()
-    assert [quick.keys[k] for k in quick.exemplars.key] == [
-        slow.keys[k] for k in slow.exemplars.key
-    ]
+    assert offers_of(quick) == offers_of(slow)
 
 
 def test_metrics_on_the_spans_topic_are_refused() -> None:

@@ -61,28 +61,30 @@ def _fold_record(
     offered: list[tuple[int, ...]],
     counters: Counter[str],
 ) -> None:
-    seen: set[int] = set()
+    seen: set[tuple[int, int, int, bool]] = set()
     kept = []
-    children: dict[int, list[int]] = defaultdict(list)
+    children: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     for i in spans:
-        span_id = int(columns.span_id[i])
-        if span_id and span_id in seen:
-            counters["duplicate_spans"] += 1
-            continue
-        seen.add(span_id)
-        kept.append(i)
-        parent = int(columns.parent_id[i])
-        if columns.kind[i] == SpanKind.CLIENT and parent:
-            children[parent].append(i)
-    best: dict[tuple[int, bool], tuple[int, ...]] = {}
-    for i in kept:
         kind = int(columns.kind[i])
         if kind not in _REQUESTS and kind not in _CALLS:
             continue
+        name = (*_trace(columns, i), int(columns.span_id[i]), kind in _REQUESTS)
+        if name[2] and name in seen:
+            counters["duplicate_spans"] += 1
+            continue
+        seen.add(name)
         start, end = int(columns.start_ns[i]), int(columns.end_ns[i])
-        if not 0 < end <= _TIME_MAX_NS:
+        if not start or not 0 < end <= _TIME_MAX_NS:
             counters["invalid_times"] += 1
             continue
+        kept.append(i)
+        parent = int(columns.parent_id[i])
+        if kind == SpanKind.CLIENT and parent:
+            children[*_trace(columns, i), parent].append(i)
+    best: dict[tuple[int, bool], tuple[int, ...]] = {}
+    for i in kept:
+        kind = int(columns.kind[i])
+        start, end = int(columns.start_ns[i]), int(columns.end_ns[i])
         if start > end:
             counters["end_before_start"] += 1
             start = end
@@ -90,7 +92,8 @@ def _fold_record(
         code = outcome | effect << EFFECT_SHIFT
         target = columns.targets[int(columns.target[i])] if kind in _CALLS else ""
         service = columns.services[int(columns.service[i])]
-        mine = children.get(int(columns.span_id[i]), []) if int(columns.span_id[i]) else []
+        span_id = int(columns.span_id[i])
+        mine = children.get((*_trace(columns, i), span_id), []) if span_id else []
         mine = [] if kind in _CALLS or effect else mine
         if mine:
             code |= HAS_CALLS
@@ -106,13 +109,16 @@ def _fold_record(
             self_code = outcome | SELF_TIME
             cells.append((record, key, bucket, self_code, _bin(own), 1, weight))
         failed = outcome in FAILED_OUTCOMES
-        if not effect and (failed or end - start >= EXEMPLAR_SLOW_MIN_NS):
-            trace = (int(columns.trace_hi[i]), int(columns.trace_lo[i]))
-            rank = (duration_bin, *trace)
+        trace = _trace(columns, i)
+        if any(trace) and not effect and (failed or end - start >= EXEMPLAR_SLOW_MIN_NS):
             old = best.get((key, failed))
-            if old is None or rank > (old[4], old[5], old[6]):
-                best[key, failed] = (record, key, bucket, code, duration_bin, *trace)
-    offered += [best[place] for place in sorted(best)]
+            if old is None or (duration_bin, *trace) > (old[5], old[6], old[7]):
+                best[key, failed] = (i, record, key, bucket, code, duration_bin, *trace)
+    offered += [row[1:] for row in sorted(best.values())]
+
+
+def _trace(columns: SpanColumns, i: int) -> tuple[int, int]:
+    return int(columns.trace_hi[i]), int(columns.trace_lo[i])
 
 
 def _bin(duration_ns: int) -> int:

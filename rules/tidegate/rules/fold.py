@@ -1,6 +1,8 @@
 """From spans to cells. Pure: a function of each record's bytes; how records are batched changes nothing
 but the numbers of keys."""
 
+import threading
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,37 +17,36 @@ def fold(columns: SpanColumns) -> Cells:
     """Cells of a batch, in the order (record, span)."""
     n = len(columns.record)
     bounds = np.searchsorted(columns.record, np.arange(columns.records_count + 1)).astype(np.int64)
-    size = 1 << max(2, (4 * n).bit_length())
+    keys_max = min(n, len(columns.services) * (len(columns.targets) + 2)) + 1
+    pairs = np.full(1 << (2 * keys_max).bit_length(), -1, np.int32)
     cells32, buckets = np.empty((3, 2 * n), np.int32), np.empty(2 * n, np.int64)
     cells16, exemplars = np.empty((2, 2 * n), np.uint16), np.empty((3, 2 * n), np.int32)
-    scratch, pair_of = np.empty((5, n), np.int64), np.empty((2, n), np.int32)
     counts = np.zeros(3 + len(kernel.COUNTERS), np.int64)
-    wide = np.stack(
-        (
-            columns.start_ns,
-            columns.end_ns,
-            columns.trace_hi,
-            columns.trace_lo,
-            columns.span_id,
-            columns.parent_id,
-        )
-    )
+    pair_of = np.empty((2, keys_max), np.int32)
+    space = _space(n)
     kernel.fold_records(
         bounds,
-        np.stack((columns.kind, columns.outcome, columns.effect)),
+        columns.kind,
+        columns.outcome,
+        columns.effect,
         columns.service,
         columns.target,
         columns.weight,
-        wide,
-        np.empty(size, np.int32),
-        scratch,
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.full(size, -1, np.int32),
+        columns.start_ns,
+        columns.end_ns,
+        columns.trace_hi,
+        columns.trace_lo,
+        columns.span_id,
+        columns.parent_id,
+        space.table,
+        space.scratch,
+        space.lows,
+        space.highs,
+        pairs,
         pair_of,
-        np.empty(2 * n, np.int32),
-        np.full(2 * n, -1, np.int32),
-        np.empty(2 * n, np.int64),
+        np.empty(2 * keys_max, np.int32),
+        np.full(2 * keys_max, -1, np.int32),
+        space.touched,
         cells32,
         buckets,
         cells16,
@@ -54,23 +55,46 @@ def fold(columns: SpanColumns) -> Cells:
     )
     keys, cells, offered = counts[:3].tolist()
     names, number = _named(columns, pair_of[:, :keys])
-    key = number[cells32[kernel.KEY, :cells]]
     return Cells(
         record=cells32[kernel.RECORD, :cells],
-        key=key,
+        key=number[cells32[kernel.KEY, :cells]],
         bucket=buckets[:cells],
         code=cells16[kernel.CODE, :cells],
         bin=cells16[kernel.BIN, :cells],
         count=np.ones(cells, np.int32),
         weight=cells32[kernel.WEIGHT, :cells],
         keys=names,
-        exemplars=_exemplars(exemplars[:, :offered], number, scratch, wide),
+        exemplars=_exemplars(exemplars[:, :offered], number, space.scratch, columns),
         counters={
             name: count
             for name, count in zip(kernel.COUNTERS, counts[3:].tolist(), strict=True)
             if count
         },
     )
+
+
+_local = threading.local()
+_LEAST_SPANS = 4_096
+
+
+class _Space:
+    """Scratch memory that a thread uses again for every batch: fresh pages cost more than the loop."""
+
+    def __init__(self, spans: int) -> None:
+        self.spans = spans
+        self.table = np.empty(1 << (4 * spans).bit_length(), np.int32)
+        self.scratch = np.empty((5, spans), np.int64)
+        self.lows, self.highs = np.empty(spans, np.int64), np.empty(spans, np.int64)
+        self.touched = np.empty(spans, np.int64)
+
+
+def _space(spans: int) -> _Space:
+    """Room for so many spans; what a giant batch took is given back after it."""
+    wanted = max(_LEAST_SPANS, spans)
+    space: _Space | None = getattr(_local, "space", None)
+    if space is None or not wanted <= space.spans <= 16 * wanted:
+        space = _local.space = _Space(wanted)
+    return space
 
 
 def _named(
@@ -89,7 +113,7 @@ def _exemplars(
     picked: npt.NDArray[np.int32],
     number: npt.NDArray[np.int32],
     scratch: npt.NDArray[np.int64],
-    wide: npt.NDArray[np.uint64],
+    columns: SpanColumns,
 ) -> Exemplars:
     span = picked[2]
     return Exemplars(
@@ -98,6 +122,6 @@ def _exemplars(
         bucket=scratch[kernel.SPAN_BUCKET, span],
         code=scratch[kernel.SPAN_CODE, span].astype(np.uint16),
         bin=scratch[kernel.SPAN_BIN, span].astype(np.uint16),
-        trace_hi=wide[kernel.TRACE_HI, span],
-        trace_lo=wide[kernel.TRACE_LO, span],
+        trace_hi=columns.trace_hi[span],
+        trace_lo=columns.trace_lo[span],
     )

@@ -1,6 +1,7 @@
 """The loop from spans to cells: for each record a join of children to parents, then one cell a request.
 
 Nothing is allocated inside: outputs and scratch come from the caller, so that no array is counted.
+Measured with `make bench`, together with the decoder.
 """
 
 # numba compiles these to machine integers, which mypy takes for objects of other types than `int`.
@@ -21,18 +22,15 @@ from tidegate.schemas.cells import (
 from tidegate.schemas.compiling import bare_kernel
 from tidegate.schemas.outcome import FAILED_OUTCOMES, Outcome
 
-__all__ = ["BUCKET", "CODE", "COUNTERS", "KEY", "RECORD", "WEIGHT", "fold_records"]
+__all__ = ["CODE", "COUNTERS", "KEY", "RECORD", "WEIGHT", "fold_records"]
 
 COUNTERS = ("duplicate_spans", "invalid_times", "end_before_start")
 RECORD, KEY, WEIGHT = 0, 1, 2
 """Rows of `cells32`."""
 CODE, BIN = 0, 1
 """Rows of `cells16`."""
-START_NS, END_NS, TRACE_HI, TRACE_LO, SPAN_ID, PARENT_ID = 0, 1, 2, 3, 4, 5
-"""Rows of `wide`."""
 HEAD, NEXT, SPAN_CODE, SPAN_BIN, SPAN_BUCKET = 0, 1, 2, 3, 4
 """Rows of `scratch`."""
-BUCKET = 0
 
 _BUCKET_NS = BUCKET_MS * 1_000_000
 _TIME_MAX = np.uint64((1 << 63) - 1)
@@ -40,7 +38,8 @@ _ZERO = np.uint64(0)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
 _FAILED = np.array([o in FAILED_OUTCOMES for o in Outcome] + [False, False])
-_DUPLICATE = -2
+_NO_CHILD, _LEFT_OUT = -1, -2
+"""In `scratch[HEAD]`: a span without children; a duplicate, or one with times that can't be."""
 
 _STEPS = 32
 _FIRST_BIN = np.zeros(64 * _STEPS, np.int64)
@@ -52,6 +51,7 @@ for _length in range(64):
 
 Ints = npt.NDArray[np.int64]
 Counts32 = npt.NDArray[np.int32]
+Small = npt.NDArray[np.uint8]
 Wide = npt.NDArray[np.uint64]
 
 
@@ -68,8 +68,8 @@ def _bin_of(duration_ns: int) -> int:
         bits = (duration_ns >> (length - 6)) & (_STEPS - 1)
     else:
         bits = (duration_ns << (6 - length)) & (_STEPS - 1)
-    found = _FIRST_BIN[length * _STEPS + bits]
-    while found < BINS_COUNT - 1 and EDGES_NS[found] < duration_ns:
+    found = _FIRST_BIN[np.uint64(length * _STEPS + bits)]
+    while found < BINS_COUNT - 1 and EDGES_NS[np.uint64(found)] < duration_ns:
         found += 1
     return found
 
@@ -91,12 +91,40 @@ def _sort(first: Ints, second: Ints, n: int) -> None:
 
 
 @bare_kernel
-def _find(table: Counts32, mask: int, wide: Wide, span_id: np.uint64) -> int:
-    """Place in the table where the span id is, or the empty one where it would go."""
-    place = np.int64((span_id * _MIX) >> np.uint64(33)) & mask
-    while table[place] >= 0 and wide[SPAN_ID, table[place]] != span_id:
+def _is_request(kind: int) -> bool:
+    return kind in (_SERVER, _CONSUMER)
+
+
+@bare_kernel
+def _find(
+    table: Counts32,
+    mask: int,
+    kind: Small,
+    trace_hi: Wide,
+    trace_lo: Wide,
+    span_ids: Wide,
+    of_trace: int,
+    span_id: np.uint64,
+    is_request: bool,
+) -> int:
+    """Place in the table where this span of the trace of span `of_trace` is, or the empty one where it
+    would go. A request and a call may share an id (Zipkin's shared spans): they are two."""
+    trace = np.uint64(of_trace)
+    hi, lo = trace_hi[trace], trace_lo[trace]
+    place = np.int64(((span_id ^ (lo * _MIX)) * _MIX) >> np.uint64(33)) & mask
+    while True:
+        i = np.int64(table[np.uint64(place)])
+        if i < 0:
+            return place
+        other = np.uint64(i)
+        if (
+            span_ids[other] == span_id
+            and trace_lo[other] == lo
+            and trace_hi[other] == hi
+            and _is_request(kind[other]) == is_request
+        ):
+            return place
         place = (place + 1) & mask
-    return place
 
 
 @bare_kernel
@@ -106,9 +134,11 @@ def _key_of(
     """Number of a (service, target), given out in the order of first use."""
     mixed = np.uint64(service) * np.uint64(0x100000001B3) + np.uint64(target + 1)
     place = np.int64((mixed * _MIX) >> np.uint64(33)) & mask
-    while pairs[place] >= 0:
-        number = np.int64(pairs[place])
-        if pair_of[0, number] == service and pair_of[1, number] == target:
+    while True:
+        number = np.int64(pairs[np.uint64(place)])
+        if number < 0:
+            break
+        if pair_of[0, np.uint64(number)] == service and pair_of[1, np.uint64(number)] == target:
             return number
         place = (place + 1) & mask
     number = counts[0]
@@ -120,45 +150,121 @@ def _key_of(
 
 @bare_kernel
 def _self_ns(
-    parent: int, start: int, end: int, wide: Wide, scratch: Ints, lows: Ints, highs: Ints
+    parent: int,
+    start: int,
+    end: int,
+    start_ns: Wide,
+    end_ns: Wide,
+    scratch: Ints,
+    lows: Ints,
+    highs: Ints,
 ) -> int:
     """Duration minus the union of the parent's calls inside it."""
-    n, child = 0, scratch[HEAD, parent]
+    n, child = 0, scratch[HEAD, np.uint64(parent)]
     while child >= 0:
-        low, high = wide[START_NS, child], wide[END_NS, child]
-        if low < np.uint64(end) and high > np.uint64(start):
-            lows[n] = max(start, np.int64(low))
-            highs[n] = end if high > np.uint64(end) else np.int64(high)
-            n += 1
-        child = scratch[NEXT, child]
-    _sort(lows, highs, n)
+        at = np.uint64(child)
+        if start_ns[at] < end_ns[at]:  # so both fit: an end beyond 63 bits was left out
+            low, high = max(start, np.int64(start_ns[at])), min(end, np.int64(end_ns[at]))
+            if low < high:
+                lows[np.uint64(n)], highs[np.uint64(n)] = low, high
+                n += 1
+        child = scratch[NEXT, at]
+    if n > 1:
+        _sort(lows, highs, n)
     covered, reached = 0, start
     for i in range(n):
-        low = max(lows[i], reached)
-        if highs[i] > low:
-            covered += highs[i] - low
-            reached = highs[i]
+        low, high = max(lows[i], reached), highs[i]
+        if high > low:
+            covered += high - low
+            reached = high
     return end - start - covered
 
 
 @bare_kernel
-def _calls_failed(parent: int, small: npt.NDArray[np.uint8], scratch: Ints) -> bool:
+def _calls_failed(parent: int, outcome: Small, scratch: Ints) -> bool:
     child = scratch[HEAD, parent]
     while child >= 0:
-        if _FAILED[small[1, child]]:
+        if _FAILED[outcome[child]]:
             return True
         child = scratch[NEXT, child]
     return False
 
 
 @bare_kernel
+def _is_better(one: int, other: int, trace_hi: Wide, trace_lo: Wide, scratch: Ints) -> bool:
+    """Slower; at the same bin by the larger trace id."""
+    if scratch[SPAN_BIN, one] != scratch[SPAN_BIN, other]:
+        return scratch[SPAN_BIN, one] > scratch[SPAN_BIN, other]
+    if trace_hi[one] != trace_hi[other]:
+        return trace_hi[one] > trace_hi[other]
+    return trace_lo[one] > trace_lo[other]
+
+
+@bare_kernel
+def _join(
+    first: int,
+    last: int,
+    kind: Small,
+    start_ns: Wide,
+    end_ns: Wide,
+    trace_hi: Wide,
+    trace_lo: Wide,
+    span_id: Wide,
+    parent_id: Wide,
+    table: Counts32,
+    scratch: Ints,
+    counts: Ints,
+) -> None:
+    """Links the CLIENT spans of a record to the requests they belong to, and leaves out what can't count."""
+    size = 2
+    while size < 2 * (last - first):
+        size *= 2
+    mask = size - 1
+    for i in range(size):
+        table[np.uint64(i)] = -1
+    for i in range(first, last):
+        at = np.uint64(i)
+        scratch[HEAD, at] = _NO_CHILD
+        if kind[at] < _SERVER:
+            continue
+        is_request = _is_request(kind[at])
+        if span_id[at] != _ZERO:
+            place = np.uint64(
+                _find(table, mask, kind, trace_hi, trace_lo, span_id, i, span_id[at], is_request)
+            )
+            if table[place] >= 0:
+                scratch[HEAD, at] = _LEFT_OUT
+                counts[3] += 1
+                continue
+            table[place] = i
+        if start_ns[at] == _ZERO or end_ns[at] == _ZERO or end_ns[at] > _TIME_MAX:
+            scratch[HEAD, at] = _LEFT_OUT
+            counts[4] += 1
+    for i in range(first, last):
+        at = np.uint64(i)
+        if kind[at] == _CLIENT and parent_id[at] != _ZERO and scratch[HEAD, at] != _LEFT_OUT:
+            place = _find(table, mask, kind, trace_hi, trace_lo, span_id, i, parent_id[at], True)
+            parent = np.int64(table[np.uint64(place)])
+            if parent >= 0 and scratch[HEAD, np.uint64(parent)] != _LEFT_OUT:
+                scratch[NEXT, at] = scratch[HEAD, np.uint64(parent)]
+                scratch[HEAD, np.uint64(parent)] = i
+
+
+@bare_kernel
 def fold_records(
     bounds: Ints,
-    small: npt.NDArray[np.uint8],
+    kind: Small,
+    outcome: Small,
+    effect: Small,
     service: Counts32,
     target: Counts32,
     weight: Counts32,
-    wide: Wide,
+    start_ns: Wide,
+    end_ns: Wide,
+    trace_hi: Wide,
+    trace_lo: Wide,
+    span_id: Wide,
+    parent_id: Wide,
     table: Counts32,
     scratch: Ints,
     lows: Ints,
@@ -174,106 +280,86 @@ def fold_records(
     exemplars: Counts32,
     counts: Ints,
 ) -> None:
-    """Records are spans bounds[r]..bounds[r+1]. small (3, n): kind, outcome, effect; wide (6, n).
+    """Records are spans bounds[r]..bounds[r+1] of n.
 
     Out: cells32 (3, 2n), buckets (2n,), cells16 (2, 2n); exemplars (3, 2n): record, key, span; counts:
     keys, cells, exemplars, then COUNTERS. Scratch: table (power of two, at least 4n), scratch (5, n),
-    lows, highs, touched (2n,), pairs (power of two, filled with -1), pair_of (2, n), best, stamp (2n,),
-    stamp filled with -1.
+    lows, highs, touched (n,); with k keys at most: pairs (power of two, at least 2k, filled with -1),
+    pair_of (2, k), best, stamp (2k,), stamp filled with -1.
     """
     cell, offered = 0, 0
     pairs_mask = len(pairs) - 1
     for record in range(len(bounds) - 1):
         first, last = bounds[record], bounds[record + 1]
-        size = 2
-        while size < 2 * (last - first):
-            size *= 2
-        for i in range(size):
-            table[i] = -1
-        for i in range(first, last):
-            scratch[HEAD, i] = -1
-            span_id = wide[SPAN_ID, i]
-            if span_id != _ZERO:
-                place = _find(table, size - 1, wide, span_id)
-                if table[place] >= 0:
-                    scratch[HEAD, i] = _DUPLICATE
-                    counts[3] += 1
-                else:
-                    table[place] = i
-        for i in range(first, last):
-            parent_id = wide[PARENT_ID, i]
-            if small[0, i] == _CLIENT and parent_id != _ZERO and scratch[HEAD, i] != _DUPLICATE:
-                parent = np.int64(table[_find(table, size - 1, wide, parent_id)])
-                if parent >= 0:
-                    scratch[NEXT, i] = scratch[HEAD, parent]
-                    scratch[HEAD, parent] = i
+        _join(
+            first,
+            last,
+            kind,
+            start_ns,
+            end_ns,
+            trace_hi,
+            trace_lo,
+            span_id,
+            parent_id,
+            table,
+            scratch,
+            counts,
+        )
         touched_count = 0
         for i in range(first, last):
-            kind = small[0, i]
-            if kind < _SERVER or scratch[HEAD, i] == _DUPLICATE:
+            at = np.uint64(i)
+            if kind[at] < _SERVER or scratch[HEAD, at] == _LEFT_OUT:
                 continue
-            if wide[END_NS, i] == _ZERO or wide[END_NS, i] > _TIME_MAX:
-                counts[4] += 1
-                continue
-            end = np.int64(wide[END_NS, i])
+            end = np.int64(end_ns[at])
             start = end
-            if wide[START_NS, i] > wide[END_NS, i]:
+            if start_ns[at] > end_ns[at]:
                 counts[5] += 1
             else:
-                start = np.int64(wide[START_NS, i])
-            outcome, effect = np.int64(small[1, i]), np.int64(small[2, i])
-            failed = _FAILED[outcome]
-            code = outcome | effect << EFFECT_SHIFT
-            is_call = kind in (_CLIENT, _PRODUCER)
-            has_calls = not is_call and effect == 0 and scratch[HEAD, i] >= 0
+                start = np.int64(start_ns[at])
+            failed = _FAILED[outcome[at]]
+            code = np.int64(outcome[at]) | np.int64(effect[at]) << EFFECT_SHIFT
+            is_call = not _is_request(kind[at])
+            has_calls = not is_call and effect[at] == 0 and scratch[HEAD, at] >= 0
             if has_calls:
                 code |= HAS_CALLS
-                if failed and _calls_failed(i, small, scratch):
+                if failed and _calls_failed(i, outcome, scratch):
                     code |= INHERITED
             key = _key_of(
-                pairs, pairs_mask, pair_of, counts, service[i], target[i] if is_call else -1
+                pairs, pairs_mask, pair_of, counts, service[at], target[at] if is_call else -1
             )
             bucket, duration_bin = end // _BUCKET_NS, _bin_of(end - start)
-            cells32[RECORD, cell], cells32[KEY, cell], cells32[WEIGHT, cell] = (
-                record,
-                key,
-                weight[i],
-            )
-            buckets[cell] = bucket
-            cells16[CODE, cell], cells16[BIN, cell] = code, duration_bin
+            to = np.uint64(cell)
+            cells32[RECORD, to], cells32[KEY, to], cells32[WEIGHT, to] = record, key, weight[at]
+            buckets[to] = bucket
+            cells16[CODE, to], cells16[BIN, to] = code, duration_bin
             cell += 1
             if has_calls:
-                own = _self_ns(i, start, end, wide, scratch, lows, highs)
-                cells32[RECORD, cell], cells32[KEY, cell] = record, key
-                cells32[WEIGHT, cell] = weight[i]
-                buckets[cell] = bucket
-                cells16[CODE, cell], cells16[BIN, cell] = outcome | SELF_TIME, _bin_of(own)
+                own = _self_ns(i, start, end, start_ns, end_ns, scratch, lows, highs)
+                to = np.uint64(cell)
+                cells32[RECORD, to], cells32[KEY, to], cells32[WEIGHT, to] = record, key, weight[at]
+                buckets[to] = bucket
+                cells16[CODE, to] = np.int64(outcome[at]) | SELF_TIME
+                cells16[BIN, to] = _bin_of(own)
                 cell += 1
-            if effect == 0 and (failed or end - start >= EXEMPLAR_SLOW_MIN_NS):
-                scratch[SPAN_CODE, i], scratch[SPAN_BIN, i] = code, duration_bin
-                scratch[SPAN_BUCKET, i] = bucket
+            if (failed or end - start >= EXEMPLAR_SLOW_MIN_NS) and effect[at] == 0:
+                if trace_hi[at] == _ZERO and trace_lo[at] == _ZERO:
+                    continue
+                scratch[SPAN_CODE, at], scratch[SPAN_BIN, at] = code, duration_bin
+                scratch[SPAN_BUCKET, at] = bucket
                 slot = 2 * key + (1 if failed else 0)
                 if stamp[slot] != record:
                     stamp[slot], best[slot] = record, i
                     touched[touched_count] = slot
                     touched_count += 1
-                elif _is_better(i, np.int64(best[slot]), wide, scratch):
+                elif _is_better(i, np.int64(best[slot]), trace_hi, trace_lo, scratch):
                     best[slot] = i
-        _sort(touched, touched, touched_count)
+        # In the order of their spans: keys are numbered by batch, and a block must not depend on that.
         for k in range(touched_count):
-            slot = touched[k]
+            lows[k] = best[touched[k]]
+        _sort(lows, touched, touched_count)
+        for k in range(touched_count):
             exemplars[0, offered] = record
-            exemplars[1, offered] = slot // 2
-            exemplars[2, offered] = best[slot]
+            exemplars[1, offered] = touched[k] // 2
+            exemplars[2, offered] = lows[k]
             offered += 1
     counts[1], counts[2] = cell, offered
-
-
-@bare_kernel
-def _is_better(one: int, other: int, wide: Wide, scratch: Ints) -> bool:
-    """Slower; at the same bin by the larger trace id."""
-    if scratch[SPAN_BIN, one] != scratch[SPAN_BIN, other]:
-        return scratch[SPAN_BIN, one] > scratch[SPAN_BIN, other]
-    if wide[TRACE_HI, one] != wide[TRACE_HI, other]:
-        return wide[TRACE_HI, one] > wide[TRACE_HI, other]
-    return wide[TRACE_LO, one] > wide[TRACE_LO, other]

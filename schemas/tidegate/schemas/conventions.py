@@ -9,9 +9,9 @@ __all__ = ["FIELDS", "INSTANCE", "SPAN_FIELDS", "TIMEOUT_WORDS"]
 SPAN_FIELDS: dict[str, tuple[str, ...]] = {
     "http_status": ("http.response.status_code", "http.status_code"),
     "grpc_status": (
+        "rpc.status_code",
         "rpc.response.status_code",
         "rpc.grpc.status_code",
-        "rpc.status_code",
         "grpc.status_code",
         "grpc.code",
     ),
@@ -36,5 +36,6 @@ INSTANCE: tuple[str, ...] = ("service.instance.id", "host.name", "k8s.pod.name")
 
 FIELDS: tuple[str, ...] = tuple(SPAN_FIELDS)
 
-TIMEOUT_WORDS: tuple[str, ...] = ("timeout", "timed out", "deadline")
-"""Lower-case words that name a time-out in an `error.type`, a status message or an exception's type."""
+TIMEOUT_WORDS: tuple[str, ...] = ("timeout", "timed out", "timedout", "deadline")
+"""Lower-case words that name a time-out in an `error.type`, a status message, an exception's type or
+message (`timedout`: `ETIMEDOUT`, `TimedOut`)."""

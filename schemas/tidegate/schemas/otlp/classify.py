@@ -11,7 +11,16 @@ from tidegate.schemas.conventions import TIMEOUT_WORDS
 from tidegate.schemas.outcome import Effect, Outcome
 from tidegate.schemas.scope import UNKNOWN_TARGET
 
-__all__ = ["effect_of", "joined", "outcome_of", "target_by_url", "target_of", "weight_of"]
+__all__ = [
+    "GRPC_NAMES",
+    "GRPC_OUTCOMES",
+    "effect_of",
+    "joined",
+    "outcome_of",
+    "target_by_url",
+    "target_of",
+    "weight_of",
+]
 
 Value = str | int | float | bool
 Fields = Mapping[str, Value]
@@ -35,12 +44,14 @@ GRPC_NAMES = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ]
-GRPC_OUTCOMES = {
+"""By their numbers."""
+_GRPC = {
     0: Outcome.OK,
     1: Outcome.CANCELLED,
     4: Outcome.TIMEOUT,
     8: Outcome.THROTTLED,
 } | dict.fromkeys((2, 12, 13, 14, 15), Outcome.SERVER_ERROR)
+GRPC_OUTCOMES = [_GRPC.get(code, Outcome.CLIENT_ERROR) for code in range(len(GRPC_NAMES))]
 _EFFECTS = {effect.name.lower(): effect for effect in Effect}
 _STATUS_ERROR = 2
 
@@ -63,7 +74,7 @@ def grpc_of(value: Value | None) -> int:
     if isinstance(value, int):
         return value if 0 <= value <= 16 else -1
     if isinstance(value, str):
-        if value.upper() in GRPC_NAMES:
+        if value.isascii() and value.upper() in GRPC_NAMES:
             return GRPC_NAMES.index(value.upper())
         if 0 < len(value) <= 2 and value.isascii() and value.isdigit() and int(value) <= 16:
             return int(value)
@@ -76,23 +87,28 @@ def names_timeout(text: str) -> bool:
     return any(word in lower for word in TIMEOUT_WORDS)
 
 
-def outcome_of(fields: Fields, status_code: int, status_message: str, exception: str) -> Outcome:
-    """The protocol's code decides; the span's status only where there is none.
+def outcome_of(
+    fields: Fields, status_code: int, status_message: str, exception: tuple[str, str]
+) -> Outcome:
+    """The protocol's code decides; the span's status only where there is none. An RPC failure comes before
+    HTTP's code, which says 200 beside it (meshes report both).
 
-    exception: type of the last exception event, "" without any.
+    exception: type and message of the last exception event, "" without any.
     """
     error_type = str(fields.get("error_type", ""))
     http = number_of(fields.get("http_status"))
     grpc = grpc_of(fields.get("grpc_status"))
+    if grpc > 0:
+        return GRPC_OUTCOMES[grpc]
     if http >= 100:
         return _http_outcome(http, error_type)
-    if grpc >= 0:
-        return GRPC_OUTCOMES.get(grpc, Outcome.CLIENT_ERROR)
+    if grpc == 0:
+        return Outcome.OK
     flag = fields.get("error_flag")
     is_flagged = flag is True or (isinstance(flag, str) and flag.lower() == "true")
     if status_code != _STATUS_ERROR and not (status_code == 0 and (is_flagged or error_type)):
         return Outcome.OK
-    if any(names_timeout(text) for text in (error_type, status_message, exception)):
+    if any(names_timeout(text) for text in (error_type, status_message, *exception)):
         return Outcome.TIMEOUT
     return Outcome.SERVER_ERROR
 

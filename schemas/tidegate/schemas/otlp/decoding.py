@@ -14,13 +14,14 @@ from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.compiling import HAS_NUMBA
 from tidegate.schemas.otlp import kernel
 from tidegate.schemas.otlp.classify import joined, target_by_url, weight_of
-from tidegate.schemas.otlp.classifying import TARGET_BY_URL
 from tidegate.schemas.otlp.interning import RESOURCES, STATES, TARGETS, Interned, interned
 from tidegate.schemas.otlp.json import is_json
 from tidegate.schemas.otlp.json_quick import protobuf_from_json
 from tidegate.schemas.otlp.kernel import COUNTERS
 from tidegate.schemas.otlp.protobuf import decode_by_protobuf
 from tidegate.schemas.otlp.reading import RESOURCE_SLOTS, SPAN_SLOTS
+from tidegate.schemas.otlp.span_target import TARGET_BY_URL
+from tidegate.schemas.otlp.wire import PADDING
 from tidegate.schemas.scope import NAME_CHARS_MAX, UNKNOWN_SERVICE, UNKNOWN_TARGET
 
 __all__ = ["USES_KERNEL", "decode", "decode_by_kernel"]
@@ -43,7 +44,7 @@ def decode_by_kernel(records: Sequence[bytes]) -> SpanColumns:
     if any(map(is_json, records)):
         records = [protobuf_from_json(r) or r if is_json(r) else r for r in records]
     space = _workspace()
-    buf = np.frombuffer(b"".join(records) or b"\0", np.uint8)
+    buf = np.frombuffer(b"".join((*records, bytes(PADDING))), np.uint8)
     bounds = np.zeros(len(records) + 1, np.int64)
     np.cumsum([len(record) for record in records], out=bounds[1:])
     space.hold(len(buf) // _SPAN_BYTES_GUESS)
@@ -70,6 +71,9 @@ def decode_by_kernel(records: Sequence[bytes]) -> SpanColumns:
     columns = _columns(space, buf, count, len(records), counters)
     unusual = np.flatnonzero(status != kernel.OK)
     return _spliced(columns, records, unusual) if len(unusual) else columns
+
+
+_Odd = dict[str, npt.NDArray[np.int64]]
 
 
 class _Space:
@@ -125,14 +129,17 @@ def _columns(
     counters: npt.NDArray[np.int64],
 ) -> SpanColumns:
     data = buf.data
-    service_of, instance_of, services, instances, names_cut = _resources(space.known, data)
-    target_of, targets, cut = _targets(space.known, data)
+    service_of, instance_of, services, instances, resource_odd = _resources(space.known, data)
+    target_of, targets, target_odd = _targets(space.known, data)
     weights = _weights(space.known, data)
     small, numbers, wide = space.small, space.numbers, space.wide
     resource, target = numbers[kernel.RESOURCE, :count], numbers[kernel.TARGET, :count]
     total = dict(zip(COUNTERS, counters.tolist(), strict=True))
-    if cut.any() or names_cut.any():
-        total["names_cut"] = int(names_cut[resource].sum() + cut[target[target >= 0]].sum())
+    for counter in ("names_cut", "names_not_utf8"):
+        of_resource, of_target = resource_odd[counter], target_odd[counter]
+        if of_resource.any() or of_target.any():
+            counted = of_resource[resource].sum() + of_target[target[target >= 0]].sum()
+            total[counter] = int(counted)
     return SpanColumns(
         records_count,
         record=numbers[kernel.RECORD, :count].copy(),
@@ -172,49 +179,58 @@ def _numbered(texts: list[str]) -> tuple[npt.NDArray[np.int32], list[str]]:
 
 def _resources(
     known: Interned, data: memoryview
-) -> tuple[
-    npt.NDArray[np.int32], npt.NDArray[np.int32], list[str], list[str], npt.NDArray[np.int64]
-]:
-    """(service and instance by resource, their names, how many of them were cut)."""
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], list[str], list[str], _Odd]:
+    """(service and instance by resource, their names, what is odd about them)."""
     rows = [
         _identity(space, name, inst) for _, space, name, inst in _slices(known, RESOURCES, data)
     ]
-    cut = np.array([cut for _, _, cut in rows], np.int64)
     service_of, services = _numbered([service for service, _, _ in rows])
     present = [instance for _, instance, _ in rows if instance]
     numbers = {name: i for i, name in enumerate(dict.fromkeys(present))}
     instance_of = np.array([numbers.get(instance, -1) for _, instance, _ in rows], np.int32)
-    return service_of, instance_of, services, list(numbers), cut
+    return service_of, instance_of, services, list(numbers), _odd([odd for _, _, odd in rows])
 
 
 @lru_cache(maxsize=16_384)
-def _identity(namespace: bytes, name: bytes, instance: bytes) -> tuple[str, str, int]:
-    """(service, instance, how many were cut)."""
+def _identity(namespace: bytes, name: bytes, instance: bytes) -> tuple[str, str, tuple[int, int]]:
+    """(service, instance, how many of both were cut and mended)."""
     if not name:
         service = UNKNOWN_SERVICE
     else:
         service = f"{_text(namespace)}/{_text(name)}" if namespace else _text(name)
     texts = (service, _text(instance))
-    cut = sum(len(text) > NAME_CHARS_MAX for text in texts)
-    return texts[0][:NAME_CHARS_MAX], texts[1][:NAME_CHARS_MAX], cut
+    odd = (sum(map(_is_long, texts)), sum(map(_is_mended, texts)))
+    return texts[0][:NAME_CHARS_MAX], texts[1][:NAME_CHARS_MAX], odd
 
 
-def _targets(
-    known: Interned, data: memoryview
-) -> tuple[npt.NDArray[np.int32], list[str], npt.NDArray[np.bool_]]:
+def _targets(known: Interned, data: memoryview) -> tuple[npt.NDArray[np.int32], list[str], _Odd]:
+    """(target by number of its slices, names, what is odd about them)."""
     rows = [_target(*row) for row in _slices(known, TARGETS, data)]
     target_of, targets = _numbered([text for text, _ in rows])
-    cut = np.array([is_cut for _, is_cut in rows], np.bool_)
-    return np.append(target_of, np.int32(-1)), targets, cut
+    return np.append(target_of, np.int32(-1)), targets, _odd([odd for _, odd in rows])
 
 
 @lru_cache(maxsize=65_536)
-def _target(mode: int, a: bytes, b: bytes, c: bytes) -> tuple[str, bool]:
+def _target(mode: int, a: bytes, b: bytes, c: bytes) -> tuple[str, tuple[int, int]]:
     if mode == TARGET_BY_URL:
         text = target_by_url(_text(a), _text(b), _text(c))
     else:
         text = joined(_text(a), _text(b)) or UNKNOWN_TARGET
-    return text[:NAME_CHARS_MAX], len(text) > NAME_CHARS_MAX
+    return text[:NAME_CHARS_MAX], (int(_is_long(text)), int(_is_mended(text)))
+
+
+def _is_long(text: str) -> bool:
+    return len(text) > NAME_CHARS_MAX
+
+
+def _is_mended(text: str) -> bool:
+    return "\ufffd" in text
+
+
+def _odd(rows: list[tuple[int, int]]) -> _Odd:
+    """By counter, how many of a value's names were cut, and held bytes that are no UTF-8."""
+    cut, mended = np.array(rows or [(0, 0)], np.int64).T
+    return {"names_cut": cut, "names_not_utf8": mended}
 
 
 def _weights(known: Interned, data: memoryview) -> npt.NDArray[np.int32]:

@@ -54,10 +54,10 @@ def _hash(buf: Bytes, start: int, length: int, seed: np.uint64) -> np.uint64:
         pos += 8
     if length >= 8:
         return (value ^ fixed64(buf, end - 8)) * _PRIME
-    while pos < end:
-        value = (value ^ np.uint64(buf[pos])) * _PRIME
-        pos += 1
-    return value
+    if pos == end:
+        return value
+    mask = (np.uint64(1) << np.uint64(8 * length)) - np.uint64(1)  # bytes behind a short text
+    return (value ^ (fixed64(buf, pos) & mask)) * _PRIME
 
 
 @inlined_kernel
@@ -69,11 +69,11 @@ def _equal(buf: Bytes, one: int, other: int, length: int) -> bool:
         if fixed64(buf, one + i) != fixed64(buf, other + i):
             return False
         i += 8
-    while i < length:
-        if buf[one + i] != buf[other + i]:
-            return False
-        i += 1
-    return True
+    if i == length:
+        return True
+    # The last bytes at once, those behind masked away.
+    mask = (np.uint64(1) << np.uint64(8 * (length - i))) - np.uint64(1)
+    return ((fixed64(buf, one + i) ^ fixed64(buf, other + i)) & mask) == np.uint64(0)
 
 
 @bare_kernel

@@ -13,25 +13,29 @@ part. Measured with `make bench`: about 300 bytes and 8 attributes a span, 1,000
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.schemas.compiling import bare_kernel
-from tidegate.schemas.otlp.classifying import EFFECT_NAME, effect_in, outcome_in, target_in
+from tidegate.schemas.compiling import bare_kernel, inlined_kernel
 from tidegate.schemas.otlp.interning import RESOURCES, STATES, intern
+from tidegate.schemas.otlp.reading import KIND as SLOT_KIND
 from tidegate.schemas.otlp.reading import (
-    NAMES_COUNT,
+    LENGTH,
     NONE,
-    RESOURCE_COUNT,
+    RESOURCE_SLOTS,
+    SPAN_SLOTS,
     TEXT,
+    VALUE,
     Slots,
-    read_attribute,
-    read_id,
-    read_status,
+    key_value,
 )
+from tidegate.schemas.otlp.span_outcome import effect_of, outcome_of
+from tidegate.schemas.otlp.span_target import target_of
 from tidegate.schemas.otlp.wire import (
     WIRE_BYTES,
     WIRE_FIXED64,
     WIRE_VARINT,
     Bytes,
+    byte_at,
     fixed64,
+    fixed64_big_endian,
     skip,
     varint,
 )
@@ -68,6 +72,7 @@ RECORD, RESOURCE, TARGET, STATE = 0, 1, 2, 3
 """Of `numbers`, int32; target -1 where nobody is called, state -1 without a trace state."""
 START_NS, END_NS, TRACE_HI, TRACE_LO, SPAN_ID, PARENT_ID = 0, 1, 2, 3, 4, 5
 """Of `wide`, uint64."""
+_SPAN_NAMES_COUNT, _RESOURCE_NAMES_COUNT = SPAN_SLOTS[1] - 1, RESOURCE_SLOTS[1] - 1
 
 
 @bare_kernel
@@ -86,8 +91,8 @@ def _span(
     counters: npt.NDArray[np.int64],
 ) -> int:
     """One span into row `row` (record and resource are the caller's). OK, UNUSUAL or FULL."""
-    for i in range(NAMES_COUNT):
-        slots[i, 0] = NONE
+    for i in range(_SPAN_NAMES_COUNT):
+        slots[SLOT_KIND, np.uint64(i)] = NONE
     first = pos
     name, name_length, state, state_length = 0, 0, 0, 0
     status, message, message_length, has_status = 0, 0, 0, False
@@ -107,18 +112,20 @@ def _span(
                 return UNUSUAL
             length = np.int64(raw)
             if field == 9:
-                if not read_attribute(buf, pos, pos + length, True, slots):
+                if not key_value(buf, pos, pos + length, True, slots):
                     return UNUSUAL
             elif field == 1:
                 bad_trace = length != 16 and length != 0
-                trace_hi = read_id(buf, pos, 8) if length == 16 else np.uint64(0)
-                trace_lo = read_id(buf, pos + 8, 8) if length == 16 else np.uint64(0)
+                trace_hi, trace_lo = np.uint64(0), np.uint64(0)
+                if length == 16:
+                    trace_hi = fixed64_big_endian(buf, pos)
+                    trace_lo = fixed64_big_endian(buf, pos + 8)
             elif field == 2:
                 bad_span = length != 8 and length != 0
-                span_id = read_id(buf, pos, 8) if length == 8 else np.uint64(0)
+                span_id = fixed64_big_endian(buf, pos) if length == 8 else np.uint64(0)
             elif field == 4:
                 bad_parent = length != 8 and length != 0
-                parent_id = read_id(buf, pos, 8) if length == 8 else np.uint64(0)
+                parent_id = fixed64_big_endian(buf, pos) if length == 8 else np.uint64(0)
             elif field == 5:
                 name, name_length = pos, length
             elif field == 3:
@@ -127,7 +134,7 @@ def _span(
                 if has_status:
                     return UNUSUAL
                 has_status = True
-                status, message, message_length, is_ordinary = read_status(buf, pos, pos + length)
+                status, message, message_length, is_ordinary = _status(buf, pos, pos + length)
                 if not is_ordinary:
                     return UNUSUAL
             elif field == 0 or field == 6 or field == 7 or field == 8:
@@ -152,15 +159,13 @@ def _span(
                 return UNUSUAL
         else:
             return UNUSUAL
-    outcome = outcome_in(buf, slots, status, message, message_length, first, end)
+    outcome = outcome_of(buf, slots, status, message, message_length, first, end)
     if outcome < 0:
         return UNUSUAL
-    effect = np.int64(0)
-    if slots[EFFECT_NAME, 0] == TEXT:
-        effect = effect_in(buf, slots[EFFECT_NAME, 1], slots[EFFECT_NAME, 2])
+    effect = effect_of(buf, slots)
     target = np.int64(-1)
     if kind == 3 or kind == 4:
-        target = target_in(buf, slots, name, name_length, tables, entries, counts)
+        target = target_of(buf, slots, name, name_length, tables, entries, counts)
         if target < 0:
             return FULL
     number = np.int64(-1)
@@ -171,15 +176,38 @@ def _span(
     counters[0] += bad_trace
     counters[1] += bad_span
     counters[2] += bad_parent
-    small[KIND, row] = kind if 0 <= kind <= 5 else 0
-    small[OUTCOME, row] = outcome
-    small[EFFECT, row] = effect
-    wide[START_NS, row], wide[END_NS, row] = start_ns, end_ns
-    wide[TRACE_HI, row], wide[TRACE_LO, row] = trace_hi, trace_lo
-    wide[SPAN_ID, row], wide[PARENT_ID, row] = span_id, parent_id
-    numbers[TARGET, row] = target
-    numbers[STATE, row] = number
+    at = np.uint64(row)
+    small[KIND, at] = kind if 0 <= kind <= 5 else 0
+    small[OUTCOME, at] = outcome
+    small[EFFECT, at] = effect
+    wide[START_NS, at], wide[END_NS, at] = start_ns, end_ns
+    wide[TRACE_HI, at], wide[TRACE_LO, at] = trace_hi, trace_lo
+    wide[SPAN_ID, at], wide[PARENT_ID, at] = span_id, parent_id
+    numbers[TARGET, at] = target
+    numbers[STATE, at] = number
     return OK
+
+
+@inlined_kernel
+def _status(buf: Bytes, pos: int, end: int) -> tuple[int, int, int, bool]:
+    """(code, offset and length of the message, is_ordinary)."""
+    code, message, message_length = np.int64(0), np.int64(0), np.int64(0)
+    while pos < end:
+        tag = byte_at(buf, pos)
+        pos += 1
+        raw, pos = varint(buf, pos, end)
+        if pos < 0:
+            return 0, 0, 0, False
+        if tag == 24:
+            code = np.int64(np.int32(raw & np.uint64(0xFFFFFFFF)))
+        elif tag == 18:
+            if raw > np.uint64(end - pos):
+                return 0, 0, 0, False
+            message, message_length = np.int64(pos), np.int64(raw)
+            pos += np.int64(raw)
+        else:
+            return 0, 0, 0, False
+    return code, message, message_length, True
 
 
 @bare_kernel
@@ -193,8 +221,8 @@ def _resource(
     counts: npt.NDArray[np.int64],
 ) -> int:
     """Number of the resource's (namespace, name, instance); -1 where full, -2 where not ordinary."""
-    for i in range(RESOURCE_COUNT):
-        slots[i, 0] = NONE
+    for i in range(_RESOURCE_NAMES_COUNT):
+        slots[SLOT_KIND, i] = NONE
     while pos < end:
         tag, pos = varint(buf, pos, end)
         if pos < 0 or tag > np.uint64(0xFFFFFFFF):
@@ -203,7 +231,7 @@ def _resource(
             length, pos = varint(buf, pos, end)
             if pos < 0 or length > np.uint64(end - pos):
                 return -2
-            if not read_attribute(buf, pos, pos + np.int64(length), False, slots):
+            if not key_value(buf, pos, pos + np.int64(length), False, slots):
                 return -2
             pos += np.int64(length)
         elif np.int64(tag) >> 3 <= 1:
@@ -212,16 +240,16 @@ def _resource(
             pos = skip(buf, pos, end, np.int64(tag) & 7)
             if pos < 0:
                 return -2
-    for number in range(RESOURCE_COUNT):
-        if slots[number, 0] != NONE and slots[number, 0] != TEXT:
+    for number in range(_RESOURCE_NAMES_COUNT):
+        if slots[SLOT_KIND, number] != NONE and slots[SLOT_KIND, number] != TEXT:
             return -2
     instance, instance_length = np.int64(0), np.int64(0)
-    for number in range(2, RESOURCE_COUNT):
-        if slots[number, 0] == TEXT and slots[number, 2] > 0:
-            instance, instance_length = slots[number, 1], slots[number, 2]
+    for number in range(2, _RESOURCE_NAMES_COUNT):
+        if slots[SLOT_KIND, number] == TEXT and slots[LENGTH, number] > 0:
+            instance, instance_length = slots[VALUE, number], slots[LENGTH, number]
             break
-    name_length = slots[0, 2] if slots[0, 0] == TEXT else 0
-    space_length = slots[1, 2] if slots[1, 0] == TEXT else 0
+    name_length = slots[LENGTH, 0] if slots[SLOT_KIND, 0] == TEXT else 0
+    space_length = slots[LENGTH, 1] if slots[SLOT_KIND, 1] == TEXT else 0
     return intern(
         buf,
         tables,
@@ -229,9 +257,9 @@ def _resource(
         counts,
         RESOURCES,
         0,
-        slots[1, 1] if space_length else 0,
+        slots[VALUE, 1] if space_length else 0,
         space_length,
-        slots[0, 1] if name_length else 0,
+        slots[VALUE, 0] if name_length else 0,
         name_length,
         instance,
         instance_length,

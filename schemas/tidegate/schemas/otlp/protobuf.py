@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tidegate.schemas.cells import WEIGHT_ONE
 from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.conventions import INSTANCE, SPAN_FIELDS
 from tidegate.schemas.otlp.classify import Value, effect_of, outcome_of, target_of, weight_of
-from tidegate.schemas.otlp.json import is_json, request_from_json
+from tidegate.schemas.otlp.json import is_json, may_be_json, protobuf_from_any_json
+from tidegate.schemas.otlp.messages import parse
 from tidegate.schemas.outcome import SpanKind
 from tidegate.schemas.scope import NAME_CHARS_MAX, UNKNOWN_SERVICE
 
@@ -25,6 +23,8 @@ __all__ = ["decode_by_protobuf"]
 
 _CALLS = (int(SpanKind.CLIENT), int(SpanKind.PRODUCER))
 _WANTED = {name for names in SPAN_FIELDS.values() for name in names}
+_MENDED = "\ufffd"
+"""What stands for bytes that are no UTF-8."""
 
 
 class _Names:
@@ -62,25 +62,36 @@ def decode_by_protobuf(records: Sequence[bytes]) -> SpanColumns:
     return _columns(out, len(records))
 
 
-def _parse(record: bytes) -> ExportTraceServiceRequest:
+def _parse(record: bytes) -> Any:
+    """The request with its text as bytes. Raises DecodeError or ValueError."""
     if is_json(record):
-        return request_from_json(record)
-    request = ExportTraceServiceRequest()
-    request.ParseFromString(record)
-    return request
+        return parse(protobuf_from_any_json(record))
+    try:
+        return parse(record)
+    except DecodeError:
+        if not may_be_json(record):
+            raise
+        return parse(protobuf_from_any_json(record))
 
 
-def _text(value: str, counters: Counter[str]) -> str:
-    if len(value) > NAME_CHARS_MAX:
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _name(text: str, counters: Counter[str]) -> str:
+    """A name as it is kept, with what was done to it counted."""
+    if _MENDED in text:
+        counters["names_not_utf8"] += 1
+    if len(text) > NAME_CHARS_MAX:
         counters["names_cut"] += 1
-        return value[:NAME_CHARS_MAX]
-    return value
+        return text[:NAME_CHARS_MAX]
+    return text
 
 
 def _identity(
-    attributes: Iterable[KeyValue], counters: Counter[str], cut: Counter[str]
+    attributes: Iterable[Any], counters: Counter[str], cut: Counter[str]
 ) -> tuple[str, str]:
-    found = {a.key: str(v) for a in attributes if (v := _value(a.value)) is not None}
+    found = {_text(a.key): str(v) for a in attributes if (v := _value(a.value)) is not None}
     name = found.get("service.name", "")
     namespace = found.get("service.namespace", "")
     if not name:
@@ -88,12 +99,15 @@ def _identity(
         name, namespace = UNKNOWN_SERVICE, ""
     service = f"{namespace}/{name}" if namespace else name
     instance = next((found[key] for key in INSTANCE if found.get(key)), "")
-    return _text(service, cut), _text(instance, cut)
+    return _name(service, cut), _name(instance, cut)
 
 
-def _value(value: AnyValue) -> Value | None:
+def _value(value: Any) -> Value | None:
+    """The scalar in an AnyValue, if it is one."""
     kind = value.WhichOneof("value")
-    if kind in ("string_value", "int_value", "bool_value", "double_value"):
+    if kind == "string_value":
+        return _text(value.string_value)
+    if kind in ("int_value", "bool_value", "double_value"):
         found: Value = getattr(value, kind)
         return found
     return None
@@ -107,37 +121,37 @@ def _id(data: bytes, length: int, counters: Counter[str], name: str) -> bytes:
     return bytes(length)
 
 
-def _add(out: _Rows, record: int, service: str, instance: str, span: Span) -> None:
+def _add(out: _Rows, record: int, service: str, instance: str, span: Any) -> None:
     found: dict[str, Value] = {}
     for attribute in span.attributes:
-        if attribute.key in _WANTED and (value := _value(attribute.value)) is not None:
-            found[attribute.key] = value
+        key = _text(attribute.key)
+        if key in _WANTED and (value := _value(attribute.value)) is not None:
+            found[key] = value
     fields = {
         field: found[name]
         for field, names in SPAN_FIELDS.items()
         for name in reversed(names)
         if name in found
     }
-    exception = ""
+    exception = ("", "")
     for event in span.events:
-        if event.name == "exception":
-            for attribute in event.attributes:
-                if attribute.key == "exception.type":
-                    exception = attribute.value.string_value
+        if event.name == b"exception":
+            said = {a.key: _text(a.value.string_value) for a in event.attributes}
+            exception = (said.get(b"exception.type", ""), said.get(b"exception.message", ""))
     trace = _id(span.trace_id, 16, out.counters, "invalid_trace_ids")
     span_id = _id(span.span_id, 8, out.counters, "invalid_span_ids")
     parent = _id(span.parent_span_id, 8, out.counters, "invalid_parent_ids")
     kind = span.kind if 0 <= span.kind <= 5 else 0
     target = -1
     if kind in _CALLS:
-        target = out.targets.number(_text(target_of(fields, span.name), out.counters))
+        target = out.targets.number(_name(target_of(fields, _text(span.name)), out.counters))
     out.rows.append(
         (
             record,
             out.services.number(service),
             out.instances.number(instance) if instance else -1,
             kind,
-            outcome_of(fields, span.status.code, span.status.message, exception),
+            outcome_of(fields, span.status.code, _text(span.status.message), exception),
             effect_of(fields),
             span.start_time_unix_nano,
             span.end_time_unix_nano,
@@ -146,7 +160,7 @@ def _add(out: _Rows, record: int, service: str, instance: str, span: Span) -> No
             int.from_bytes(span_id, "big"),
             int.from_bytes(parent, "big"),
             target,
-            weight_of(span.trace_state) if span.trace_state else WEIGHT_ONE,
+            weight_of(_text(span.trace_state)) if span.trace_state else WEIGHT_ONE,
         )
     )
 

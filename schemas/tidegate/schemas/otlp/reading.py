@@ -1,5 +1,8 @@
-"""The kernel's readers: attributes, values, status and ids at a place in the buffer. What isn't ordinary is
-said, never guessed."""
+"""Where the kernel puts the attributes it knows: one slot for each name, filled while a span is walked.
+
+A slot's first row is the kind of the value, then its number or the offset of its text, then the length of
+the text. A name given twice keeps its last scalar value.
+"""
 
 # numba compiles these to machine integers, which mypy takes for objects of other types than `int`.
 # mypy: disable-error-code="arg-type, assignment, return-value, operator, index, no-any-return"
@@ -14,6 +17,7 @@ from tidegate.schemas.otlp.wire import (
     WIRE_FIXED64,
     WIRE_VARINT,
     Bytes,
+    byte_at,
     skip,
     varint,
 )
@@ -22,27 +26,34 @@ __all__ = [
     "BOOL",
     "DOUBLE",
     "INT",
-    "NAMES_COUNT",
+    "KIND",
+    "LENGTH",
     "NONE",
-    "RESOURCE_COUNT",
     "RESOURCE_SLOTS",
+    "SCRATCH",
     "SPAN_SLOTS",
     "TEXT",
+    "VALUE",
     "Slots",
-    "read_attribute",
-    "read_id",
-    "read_status",
-    "read_value",
-    "same",
+    "any_value",
+    "key_value",
+    "text_of",
     "word_in",
+    "words",
 ]
 
 NONE, TEXT, INT, BOOL, DOUBLE = 0, 1, 2, 3, 4
-NAMES_COUNT = len(SPAN_NAMES)
-RESOURCE_COUNT = len(RESOURCE_NAMES)
+KIND, VALUE, LENGTH = 0, 1, 2
+"""Rows: kind, number or offset, length."""
 Slots = npt.NDArray[np.int64]
-"""(names + 1, 3): type, number or offset, length, by the number of a name; the last row is scratch."""
-SPAN_SLOTS, RESOURCE_SLOTS = (NAMES_COUNT + 1, 3), (RESOURCE_COUNT + 1, 3)
+SCRATCH = len(SPAN_NAMES)
+"""A span's last slot belongs to no name."""
+SPAN_SLOTS, RESOURCE_SLOTS = (3, len(SPAN_NAMES) + 1), (3, len(RESOURCE_NAMES) + 1)
+
+
+def words(*texts: str) -> Bytes:
+    """Texts as the kernel compares them: each ended by a zero."""
+    return np.frombuffer(b"".join(text.encode() + b"\0" for text in texts), np.uint8)
 
 
 @inlined_kernel
@@ -51,19 +62,19 @@ def _lower(byte: int) -> int:
 
 
 @bare_kernel
-def word_in(buf: Bytes, start: int, length: int, words: Bytes, whole: bool) -> int:
+def word_in(buf: Bytes, start: int, length: int, choices: Bytes, whole: bool) -> int:
     """Number of the zero-ended word that the text holds (or, with `whole`, is), or -1. Case is ignored."""
     first, number = 0, 0
-    while first < len(words):
+    while first < len(choices):
         last = first
-        while words[last] != 0:
+        while byte_at(choices, last) != 0:
             last += 1
         size = last - first
         until = length - size if not whole else (0 if size == length else -1)
         for shift in range(until + 1):
             i = 0
-            while i < size and _lower(np.int64(buf[start + shift + i])) == _lower(
-                np.int64(words[first + i])
+            while i < size and _lower(byte_at(buf, start + shift + i)) == _lower(
+                byte_at(choices, first + i)
             ):
                 i += 1
             if i == size:
@@ -73,18 +84,38 @@ def word_in(buf: Bytes, start: int, length: int, words: Bytes, whole: bool) -> i
 
 
 @inlined_kernel
-def same(buf: Bytes, start: int, word: Bytes) -> bool:
-    """Whether the zero-ended word stands at `start`; the caller has checked the length."""
-    for i in range(len(word) - 1):  # noqa: SIM110 - numba has no generators
-        if buf[start + i] != word[i]:
-            return False
-    return True
+def text_of(slots: Slots, new: int, old: int) -> tuple[int, int]:
+    """(offset, length) of the first of two names that is there, if it is text; else (0, 0)."""
+    number = np.uint64(new if slots[KIND, np.uint64(new)] != NONE else old)
+    if slots[KIND, number] == TEXT:
+        return slots[VALUE, number], slots[LENGTH, number]
+    return 0, 0
 
 
 @inlined_kernel
-def read_value(buf: Bytes, pos: int, end: int, slots: Slots, number: int) -> bool:
-    """Reads the AnyValue at pos..end into slots[number] = (type, number or offset, length). A value that
-    is no scalar leaves the slot as it is. False for what isn't ordinary."""
+def any_value(buf: Bytes, pos: int, end: int, slots: Slots, number: int) -> bool:
+    """Reads the AnyValue at pos..end into a slot. A value that is no scalar leaves the slot as it is.
+    False for what isn't ordinary."""
+    if (
+        pos + 2 <= end < pos + 130
+        and byte_at(buf, pos) == 10
+        and byte_at(buf, pos + 1) == end - pos - 2
+    ):  # a text of less than 128 bytes, alone: most of what there is
+        row = np.uint64(number)
+        slots[KIND, row], slots[VALUE, row], slots[LENGTH, row] = TEXT, pos + 2, end - pos - 2
+        return True
+    if end - pos == 3 and byte_at(buf, pos) == 24:
+        low, high = byte_at(buf, pos + 1), byte_at(buf, pos + 2)
+        if low >= 128 and high < 128:  # a number of two bytes, alone: an HTTP status
+            row = np.uint64(number)
+            slots[KIND, row], slots[VALUE, row] = INT, (low & 127) | (high << 7)
+            return True
+    return _odd_value(buf, pos, end, slots, number)
+
+
+@bare_kernel
+def _odd_value(buf: Bytes, pos: int, end: int, slots: Slots, number: int) -> bool:
+    """As `any_value`, for all other forms."""
     kind, one, two = NONE, np.int64(0), np.int64(0)
     while pos < end:
         tag, pos = varint(buf, pos, end)
@@ -122,16 +153,17 @@ def read_value(buf: Bytes, pos: int, end: int, slots: Slots, number: int) -> boo
             if pos < 0:
                 return False
     if kind != NONE:
-        slots[number, 0], slots[number, 1], slots[number, 2] = kind, one, two
+        row = np.uint64(number)
+        slots[KIND, row], slots[VALUE, row], slots[LENGTH, row] = kind, one, two
     return True
 
 
 @inlined_kernel
-def read_attribute(buf: Bytes, pos: int, end: int, is_span: bool, slots: Slots) -> bool:
+def key_value(buf: Bytes, pos: int, end: int, is_span: bool, slots: Slots) -> bool:
     """One attribute, key and value in any order. False for what isn't ordinary."""
     key, key_length, value, value_end = -1, 0, -1, 0
     while pos < end:
-        tag = buf[pos]
+        tag = byte_at(buf, pos)
         pos += 1
         if tag != 10 and tag != 18:  # field 1 and field 2, both length-delimited
             return False
@@ -150,35 +182,4 @@ def read_attribute(buf: Bytes, pos: int, end: int, is_span: bool, slots: Slots) 
     number = span_name(buf, key, key_length) if is_span else resource_name(buf, key, key_length)
     if number < 0:
         return True
-    return read_value(buf, value, value_end, slots, number)
-
-
-@inlined_kernel
-def read_status(buf: Bytes, pos: int, end: int) -> tuple[int, int, int, bool]:
-    """(code, offset and length of the message, is_ordinary)."""
-    code, message, message_length = np.int64(0), np.int64(0), np.int64(0)
-    while pos < end:
-        tag = buf[pos]
-        pos += 1
-        raw, pos = varint(buf, pos, end)
-        if pos < 0:
-            return 0, 0, 0, False
-        if tag == 24:
-            code = np.int64(np.int32(raw & np.uint64(0xFFFFFFFF)))
-        elif tag == 18:
-            if raw > np.uint64(end - pos):
-                return 0, 0, 0, False
-            message, message_length = np.int64(pos), np.int64(raw)
-            pos += np.int64(raw)
-        else:
-            return 0, 0, 0, False
-    return code, message, message_length, True
-
-
-@inlined_kernel
-def read_id(buf: Bytes, pos: int, length: int) -> np.uint64:
-    """Eight big-endian bytes; the caller has checked the length."""
-    value = np.uint64(0)
-    for i in range(length):
-        value = value << np.uint64(8) | np.uint64(buf[pos + i])
-    return value
+    return any_value(buf, value, value_end, slots, number)
