@@ -1,14 +1,21 @@
 """Bad bytes and odd spans: an error for the record or a counter, and the good part taken. Both decoders."""
 
+import random
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.decoder.spans import mutated, request
 from tests.decoder.test_meaning import client
 from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.otlp import decode
 from tidegate.schemas.otlp.decoding import decode_by_kernel
+from tidegate.schemas.otlp.messages import parse
 from tidegate.schemas.otlp.protobuf import decode_by_protobuf
 
 Decode = Callable[[list[bytes]], SpanColumns]
@@ -157,3 +164,24 @@ def test_logs_on_the_spans_topic_are_refused() -> None:
     columns = decode([logs.SerializeToString(), GOOD])
     assert list(columns.record_errors) == [0]
     assert columns.record.tolist() == [1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**48))
+def test_text_as_bytes_changes_nothing_else_about_what_protobuf_takes(seed: int) -> None:
+    r = random.Random(seed)
+    record = mutated(r, request(r).SerializeToString())
+    try:
+        published = ExportTraceServiceRequest.FromString(record)
+    except DecodeError:
+        published = None
+    try:
+        ours = parse(record)
+    except DecodeError:
+        assert published is None
+        return
+    if published is not None:
+        assert ours.SerializeToString() == published.SerializeToString()
+    else:  # all that is wrong with it is text that is no UTF-8
+        with pytest.raises(DecodeError):
+            ExportTraceServiceRequest.FromString(ours.SerializeToString())

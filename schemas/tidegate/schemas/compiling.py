@@ -12,7 +12,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-__all__ = ["HAS_NUMBA", "bare_kernel", "inlined_kernel", "kernel"]
+__all__ = ["FIRST_USE", "HAS_NUMBA", "bare_kernel", "inlined_kernel", "is_first_use", "kernel"]
+
+FIRST_USE = "compiling, once on this machine: the first records wait up to a minute"
+"""What a program says where `is_first_use()`."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _SOURCES = ("schemas/*.py", "schemas/otlp/*.py", "rules/*.py")
@@ -41,6 +44,14 @@ def _cache_folder() -> str:
 
 if HAS_NUMBA:
     numba.config.CACHE_DIR = _cache_folder()  # type: ignore[attr-defined]  # made at run time
+
+
+def is_first_use() -> bool:
+    """Whether nothing that was compiled from these sources lies on disk yet."""
+    if not HAS_NUMBA:
+        return False
+    folder: str = numba.config.CACHE_DIR  # type: ignore[attr-defined]  # made at run time
+    return not any(Path(folder).rglob("*.nbi"))
 
 
 def kernel(function: Function) -> Function:

@@ -161,8 +161,11 @@ def _replay(args: argparse.Namespace) -> int:
     policy = policy_named(args.policy)
     with open_output(args.out) as out:
         from tidegate.rules.pipeline import Offline
+        from tidegate.schemas.compiling import FIRST_USE, is_first_use
         from tidegate.streams.replay_input import ReplayInput
 
+        if is_first_use() and not args.quiet and not args.json:
+            sys.stderr.write(f"tidegate: {FIRST_USE}\n")
         offline = Offline(policy)
         source = ReplayInput(args.files, on_problem=_ProblemPrinter())
         writer = DecisionWriter(out, args.scope)

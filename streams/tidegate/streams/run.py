@@ -115,6 +115,10 @@ def _run(args: argparse.Namespace) -> int:
     )
     for warning in policy.warnings:
         get_logger("worker").warning(warning, policy=policy.label)
+    from tidegate.schemas.compiling import FIRST_USE, is_first_use
+
+    if is_first_use():
+        get_logger("worker").info(FIRST_USE)
     from tidegate.streams.app import run_worker
 
     return run_worker(settings, policy)
