@@ -57,7 +57,10 @@ def fold(columns: SpanColumns) -> Cells:
     names, number = _named(columns, pair_of[:, :keys])
     return Cells(
         record=cells32[kernel.RECORD, :cells],
-        key=number[cells32[kernel.KEY, :cells]],
+        # Numbers of pairs are those of keys, unless a call had no target of its own.
+        key=cells32[kernel.KEY, :cells]
+        if len(names) == keys
+        else number[cells32[kernel.KEY, :cells]],
         bucket=buckets[:cells],
         code=cells16[kernel.CODE, :cells],
         bin=cells16[kernel.BIN, :cells],

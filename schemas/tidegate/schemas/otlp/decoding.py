@@ -132,8 +132,10 @@ def _columns(
     service_of, instance_of, services, instances, resource_odd = _resources(space.known, data)
     target_of, targets, target_odd = _targets(space.known, data)
     weights = _weights(space.known, data)
-    small, numbers, wide = space.small, space.numbers, space.wide
-    resource, target = numbers[kernel.RESOURCE, :count], numbers[kernel.TARGET, :count]
+    # Copies of whole blocks, whose rows are the columns: the space is used again for the next batch.
+    small, wide = space.small[:, :count].copy(), space.wide[:, :count].copy()
+    numbers = space.numbers[:, :count]
+    resource, target = numbers[kernel.RESOURCE], numbers[kernel.TARGET]
     total = dict(zip(COUNTERS, counters.tolist(), strict=True))
     for counter in ("names_cut", "names_not_utf8"):
         of_resource, of_target = resource_odd[counter], target_odd[counter]
@@ -142,20 +144,20 @@ def _columns(
             total[counter] = int(counted)
     return SpanColumns(
         records_count,
-        record=numbers[kernel.RECORD, :count].copy(),
+        record=numbers[kernel.RECORD].copy(),
         service=service_of[resource],
         instance=instance_of[resource],
-        kind=small[kernel.KIND, :count].copy(),
-        outcome=small[kernel.OUTCOME, :count].copy(),
-        effect=small[kernel.EFFECT, :count].copy(),
-        start_ns=wide[kernel.START_NS, :count].copy(),
-        end_ns=wide[kernel.END_NS, :count].copy(),
-        trace_hi=wide[kernel.TRACE_HI, :count].copy(),
-        trace_lo=wide[kernel.TRACE_LO, :count].copy(),
-        span_id=wide[kernel.SPAN_ID, :count].copy(),
-        parent_id=wide[kernel.PARENT_ID, :count].copy(),
+        kind=small[kernel.KIND],
+        outcome=small[kernel.OUTCOME],
+        effect=small[kernel.EFFECT],
+        start_ns=wide[kernel.START_NS],
+        end_ns=wide[kernel.END_NS],
+        trace_hi=wide[kernel.TRACE_HI],
+        trace_lo=wide[kernel.TRACE_LO],
+        span_id=wide[kernel.SPAN_ID],
+        parent_id=wide[kernel.PARENT_ID],
         target=target_of[target],  # -1 takes the last element, which is -1
-        weight=weights[numbers[kernel.STATE, :count]],  # -1 takes the last, which is one
+        weight=weights[numbers[kernel.STATE]],  # -1 takes the last, which is one
         services=services,
         instances=instances,
         targets=targets,
