@@ -1,9 +1,11 @@
 """Decisions, leases and health records as workers publish them, for tests of what reads them."""
 
 import numpy as np
+from msgspec.structs import replace
 
+from tidegate.client import testing
 from tidegate.schemas.cells import EFFECT_SHIFT, WEIGHT_ONE
-from tidegate.schemas.decision import Actions, Decision, LevelName, Signals
+from tidegate.schemas.decision import Decision, LevelName
 from tidegate.schemas.health import Health, HealthRecord, decode_health, encode_health
 from tidegate.schemas.level import level_named
 from tidegate.schemas.outcome import Effect, Outcome
@@ -23,32 +25,29 @@ def decision(
 ) -> Decision:
     """A plausible one."""
     end_ms = boundary * 500
-    return Decision(
-        scope=scope,
-        level=level,
+    plain = testing.decision(
+        scope,
+        level,
+        boundary=boundary,
+        partition=partition,
+        enforce=mode == "enforce",
+        admit_ratio=0.0 if level == "open" else 1.0,
+    )
+    return replace(
+        plain,
         score=score,
-        mode="enforce" if mode == "enforce" else "observe",
-        actions=Actions(admit_ratio=0.0 if level == "open" else 1.0, retry_ratio_max=0.1),
         reason=f"score {score}: because of a test",
-        signals=Signals(
-            requests=100,
-            window_s=5.0,
+        signals=replace(
+            plain.signals,
             error_ratio=0.25,
             own_error_ratio=0.25,
-            p50_ms=10.0,
             p95_ms=40.0,
             self_p95_ms=None,
             target_ms=100.0,
-            qps=20.0,
-            shed=0,
             evidence="sharp",
             evidence_since_ms=end_ms,
         ),
         window_start_ms=end_ms - 30_000,
-        window_end_ms=end_ms,
-        since_ms=end_ms,
-        boundary=boundary,
-        partition=partition,
         policy="test@1",
         evidence_age_ms=700,
     )

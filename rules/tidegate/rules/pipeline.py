@@ -35,7 +35,6 @@ class Offline:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.records_count = 0
-        self.spans_count = 0
         self.counters: Counter[str] = Counter()
         """Oddities of the input by name, and `undecodable` records."""
         self._packer = Packer(1)
@@ -52,7 +51,6 @@ class Offline:
         """The same for spans that are decoded already; kafka_ms: one per record of the batch."""
         self.counters.update(columns.counters)
         self.counters["undecodable"] += len(columns.record_errors)
-        self.spans_count += len(columns.record)
         cells = fold(columns)
         self.counters.update(cells.counters)
         out = Outputs(boundary=self._evaluator.boundary)

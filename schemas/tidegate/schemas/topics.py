@@ -40,11 +40,6 @@ class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, str]
     """Kafka's topic settings that differ from its defaults or must not be left to them."""
 
-    @property
-    def is_compacted(self) -> bool:
-        """Whether the newest record of each key is kept for good."""
-        return self.config["cleanup.policy"] == "compact"
-
 
 class Topics(msgspec.Struct, frozen=True, kw_only=True):
     """Names of topics, groups and applications of one installation."""

@@ -69,9 +69,6 @@ class WorkerMetrics:
             "watermark_delay_seconds", "Clock minus evaluate's watermark", ("partition",)
         )
         self.boundary = self._gauge("boundary", "Newest boundary that was stepped", ("partition",))
-        self.partials_lag = self._gauge(
-            "partials_lag_records", "Records of partials not fed yet", ("partition",)
-        )
         self.step_s = Histogram(
             "tidegate_boundary_step_seconds",
             "Time of feeding a record that crossed a boundary, per boundary",

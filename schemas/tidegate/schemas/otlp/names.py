@@ -89,42 +89,41 @@ def _first_word(buf: Bytes, start: int, length: int) -> np.uint64:
 
 
 @inlined_kernel
-def span_name(buf: Bytes, start: int, length: int) -> int:
-    """Number of a span attribute's name in SPAN_NAMES, or -1. The bytes are inside the buffer."""
+def _number(
+    buf: Bytes,
+    start: int,
+    length: int,
+    slots: npt.NDArray[np.int64],
+    words: npt.NDArray[np.uint64],
+    lengths: npt.NDArray[np.int64],
+    multiplier: np.uint64,
+) -> int:
+    """Number of the name at buf[start:start+length] in a table, or -1. The bytes are inside the buffer."""
     if length == 0 or length > LENGTH_MAX:
         return -1
     first = _first_word(buf, start, length)
     last = fixed64(buf, start + length - 8) if length >= 8 else np.uint64(0)
-    mixed = (first ^ (last >> np.uint64(1)) ^ np.uint64(length)) * _SPAN_MULTIPLIER
-    number = _SPAN_SLOTS[mixed >> _SHIFT]
+    mixed = (first ^ (last >> np.uint64(1)) ^ np.uint64(length)) * multiplier
+    number = slots[mixed >> _SHIFT]
     row = np.uint64(number)
     if (
-        _SPAN_LENGTHS[row] != length
-        or _SPAN_WORDS[row, 0] != first
-        or _SPAN_WORDS[row, 1] != last
-        or (length > 16 and _SPAN_WORDS[row, 2] != fixed64(buf, start + 8))
-        or (length > 24 and _SPAN_WORDS[row, 3] != fixed64(buf, start + 16))
+        lengths[row] != length
+        or words[row, 0] != first
+        or words[row, 1] != last
+        or (length > 16 and words[row, 2] != fixed64(buf, start + 8))
+        or (length > 24 and words[row, 3] != fixed64(buf, start + 16))
     ):
         return -1
     return number
 
 
 @inlined_kernel
+def span_name(buf: Bytes, start: int, length: int) -> int:
+    """Number of a span attribute's name in SPAN_NAMES, or -1. The bytes are inside the buffer."""
+    return _number(buf, start, length, _SPAN_SLOTS, _SPAN_WORDS, _SPAN_LENGTHS, _SPAN_MULTIPLIER)
+
+
+@inlined_kernel
 def resource_name(buf: Bytes, start: int, length: int) -> int:
     """The same for RESOURCE_NAMES."""
-    if length == 0 or length > LENGTH_MAX:
-        return -1
-    first = _first_word(buf, start, length)
-    last = fixed64(buf, start + length - 8) if length >= 8 else np.uint64(0)
-    mixed = (first ^ (last >> np.uint64(1)) ^ np.uint64(length)) * _RES_MULTIPLIER
-    number = _RES_SLOTS[mixed >> _SHIFT]
-    row = np.uint64(number)
-    if (
-        _RES_LENGTHS[row] != length
-        or _RES_WORDS[row, 0] != first
-        or _RES_WORDS[row, 1] != last
-        or (length > 16 and _RES_WORDS[row, 2] != fixed64(buf, start + 8))
-        or (length > 24 and _RES_WORDS[row, 3] != fixed64(buf, start + 16))
-    ):
-        return -1
-    return number
+    return _number(buf, start, length, _RES_SLOTS, _RES_WORDS, _RES_LENGTHS, _RES_MULTIPLIER)
