@@ -92,6 +92,9 @@ def test_batches_change_nothing_but_numbers(seed: int, count: int) -> None:
     alone = [fold(decode([d])) for d in data]
     assert rows_of(whole) == [row for i, cells in enumerate(alone) for row in rows_of(cells, i)]
     assert offers_of(whole) == [row for i, cells in enumerate(alone) for row in offers_of(cells, i)]
+    assert instances_of(whole) == [
+        row for i, cells in enumerate(alone) for row in instances_of(cells, i)
+    ]
     assert whole.counters == dict(sum((Counter(cells.counters) for cells in alone), Counter()))
 
 
@@ -103,6 +106,15 @@ def offers_of(cells: Cells, record: int | None = None) -> list[tuple[object, ...
         for r, k, *rest in zip(
             *(c.tolist() for c in (*columns, offered.trace_hi, offered.trace_lo)), strict=True
         )
+    ]
+
+
+def instances_of(cells: Cells, record: int | None = None) -> list[tuple[object, ...]]:
+    seen = cells.instances
+    columns = (seen.record, seen.key, seen.bucket, seen.name, seen.requests, seen.failed)
+    return [
+        (r if record is None else record, cells.keys[k], b, seen.names[n], *rest)
+        for r, k, b, n, *rest in zip(*(c.tolist() for c in columns), strict=True)
     ]
 
 
@@ -131,6 +143,7 @@ def test_the_fold_equals_its_oracle(seed: int) -> None:
     assert rows_of(quick) == rows_of(slow)
     assert quick.counters == slow.counters
     assert offers_of(quick) == offers_of(slow)
+    assert instances_of(quick) == instances_of(slow)
 
 
 def test_metrics_on_the_spans_topic_are_refused() -> None:

@@ -40,7 +40,7 @@ def test_both_sums_equal_a_plain_recomputation(steps: list[tuple[int, float]]) -
 
 def test_one_call_in_ten_seconds_comes_on_evidence_after_a_few_failures() -> None:
     evidence = Evidence(1)
-    h = float(threshold(np.array([0.1]), active_keys=50)[0])
+    h = float(threshold(np.array([0.1]), 50, SETTINGS)[0])
     for _ in range(4):
         assert not evidence.on_sharp[0]
         feed(evidence, 1, 1, h)
@@ -130,6 +130,6 @@ def test_a_half_life_halves() -> None:
 
 
 def test_the_threshold_means_one_false_onset_a_month_for_the_installation() -> None:
-    assert threshold(np.array([0.0]), 10)[0] == pytest.approx(math.log(1000), abs=1e-6)
-    busy = threshold(np.array([100.0]), 1_000)[0]
+    assert threshold(np.array([0.0]), 10, SETTINGS)[0] == pytest.approx(math.log(1000), abs=1e-6)
+    busy = threshold(np.array([100.0]), 1_000, SETTINGS)[0]
     assert busy == pytest.approx(math.log(100 * 30 * 86_400) + math.log(10), abs=1e-6)

@@ -14,6 +14,7 @@ from tidegate.rules.fold import fold
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.packing import Packer, SourceMark
 from tidegate.rules.policy import Policy
+from tidegate.schemas.alert import encode_alert
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.decision import encode_decision, encode_lease
 from tidegate.schemas.health import encode_health
@@ -125,6 +126,8 @@ def straight_log(
 def published_of(outputs: Outputs, partition: int = 0) -> Published:
     """Everything a feed gave out, ordered by boundary, then key."""
     rows: Published = [(d.boundary, d.scope, encode_decision(d)) for d in outputs.decisions]
+    rows += [(d.boundary, f"shadow:{d.scope}", encode_decision(d)) for d in outputs.shadow]
+    rows += [(a.boundary, f"alert:{a.id}/{a.number}", encode_alert(a)) for a in outputs.alerts]
     rows += [(boundary, scope, None) for boundary, scope in outputs.tombstones]
     rows += [(x.boundary, lease_key(x.partition), encode_lease(x)) for x in outputs.leases]
     for health in outputs.health:

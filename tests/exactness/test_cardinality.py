@@ -96,7 +96,7 @@ def test_a_million_targets_of_a_hundred_thousand_services_stay_within_the_limits
         if batch == batches // 2:
             half_bytes = process.memory_info().rss
     grown = process.memory_info().rss - half_bytes
-    state = attack.evaluator.state
+    state = attack.evaluator.state.traffic
     assert len(state.keys) <= KEYS_MAX + 1  # and `(other)`
     assert state.keys.services_count <= SERVICES_MAX + 1
     assert grown < 100_000_000, f"{grown:,} bytes more for the second half of the attack"

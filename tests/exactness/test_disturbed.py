@@ -272,5 +272,5 @@ def test_a_block_over_a_megabyte_comes_in_parts_and_counts_once_each() -> None:
         for name in counters:
             counters[name] += out.counters[name]
     assert counters == {"requests": spans_count, "duplicate_blocks": parts_count}
-    slot = evaluator.state.keys.by_key["large", ""]
-    assert evaluator.state.windows.window[slot, :6].sum() == spans_count
+    slot = evaluator.state.traffic.keys.by_key["large", ""]
+    assert evaluator.state.traffic.windows.window[slot, :6].sum() == spans_count

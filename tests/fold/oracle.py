@@ -11,10 +11,13 @@ from tidegate.schemas.cells import (
     EFFECT_SHIFT,
     EXEMPLAR_SLOW_MIN_NS,
     HAS_CALLS,
+    HAS_PARENT,
     INHERITED,
+    PARENT_FAILED,
     SELF_TIME,
     Cells,
     Exemplars,
+    Instances,
 )
 from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.outcome import FAILED_OUTCOMES, SpanKind
@@ -33,12 +36,13 @@ def fold(columns: SpanColumns) -> Cells:
     """Cells of a batch, in the order (record, span)."""
     cells: list[tuple[int, ...]] = []
     offered: list[tuple[int, ...]] = []
+    tallies: dict[tuple[int, int, int, int], list[int]] = {}
     keys: dict[tuple[str, str], int] = {}
     counters: Counter[str] = Counter()
     bounds = np.searchsorted(columns.record, np.arange(columns.records_count + 1)).tolist()
     for record in range(columns.records_count):
         spans = range(bounds[record], bounds[record + 1])
-        _fold_record(columns, record, spans, keys, cells, offered, counters)
+        _fold_record(columns, record, spans, keys, cells, offered, tallies, counters)
     cell_columns: list[Any] = list(zip(*cells, strict=True)) or [()] * len(_CELL_TYPES)
     exemplar_columns: list[Any] = list(zip(*offered, strict=True)) or [()] * len(_EXEMPLAR_TYPES)
     arrays: list[Any] = [np.array(c, t) for c, t in zip(cell_columns, _CELL_TYPES, strict=True)]
@@ -48,7 +52,25 @@ def fold(columns: SpanColumns) -> Cells:
     names = ("record", "key", "bucket", "code", "bin", "count", "weight")
     columns_by_name: dict[str, Any] = dict(zip(names, arrays, strict=True))
     return Cells(
-        keys=list(keys), exemplars=Exemplars(*picked), counters=dict(counters), **columns_by_name
+        keys=list(keys),
+        exemplars=Exemplars(*picked),
+        counters=dict(counters),
+        instances=_instances(tallies, columns.instances),
+        **columns_by_name,
+    )
+
+
+def _instances(tallies: dict[tuple[int, int, int, int], list[int]], names: list[str]) -> Instances:
+    rows = [(*where, *counted) for where, counted in tallies.items()]
+    record, key, bucket, name, requests, failed = zip(*rows, strict=True) if rows else [()] * 6
+    return Instances(
+        np.array(record, np.int32),
+        np.array(key, np.int32),
+        np.array(bucket, np.int64),
+        np.array(name, np.int32),
+        np.array(requests, np.int32),
+        np.array(failed, np.int32),
+        names,
     )
 
 
@@ -59,11 +81,13 @@ def _fold_record(
     keys: dict[tuple[str, str], int],
     cells: list[tuple[int, ...]],
     offered: list[tuple[int, ...]],
+    tallies: dict[tuple[int, int, int, int], list[int]],
     counters: Counter[str],
 ) -> None:
     seen: set[tuple[int, int, int, bool]] = set()
     kept = []
     children: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    requests: dict[tuple[int, int, int], int] = {}
     for i in spans:
         kind = int(columns.kind[i])
         if kind not in _REQUESTS and kind not in _CALLS:
@@ -78,6 +102,8 @@ def _fold_record(
             counters["invalid_times"] += 1
             continue
         kept.append(i)
+        if kind in _REQUESTS and name[2]:
+            requests[name[:3]] = i
         parent = int(columns.parent_id[i])
         if kind == SpanKind.CLIENT and parent:
             children[*_trace(columns, i), parent].append(i)
@@ -100,15 +126,26 @@ def _fold_record(
             failed_child = any(int(columns.outcome[c]) in FAILED_OUTCOMES for c in mine)
             if outcome in FAILED_OUTCOMES and failed_child:
                 code |= INHERITED
+        failed = outcome in FAILED_OUTCOMES
+        if kind in _CALLS and failed and not effect:
+            caller = requests.get((*_trace(columns, i), int(columns.parent_id[i])))
+            if caller is not None and not columns.effect[caller]:
+                code |= HAS_PARENT
+                if int(columns.outcome[caller]) in FAILED_OUTCOMES:
+                    code |= PARENT_FAILED
         key = keys.setdefault((service, target), len(keys))
         bucket, weight = end // _BUCKET_NS, int(columns.weight[i])
+        instance = int(columns.instance[i])
+        if kind in _REQUESTS and not effect and instance >= 0:
+            counted = tallies.setdefault((record, key, bucket, instance), [0, 0])
+            counted[0] += 1
+            counted[1] += failed
         duration_bin = _bin(end - start)
         cells.append((record, key, bucket, code, duration_bin, 1, weight))
         if mine:
             own = end - start - _covered(columns, mine, start, end)
             self_code = outcome | SELF_TIME
             cells.append((record, key, bucket, self_code, _bin(own), 1, weight))
-        failed = outcome in FAILED_OUTCOMES
         trace = _trace(columns, i)
         if any(trace) and not effect and (failed or end - start >= EXEMPLAR_SLOW_MIN_NS):
             old = best.get((key, failed))

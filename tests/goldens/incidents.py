@@ -101,7 +101,7 @@ INCIDENTS: tuple[Incident, ...] = (
         rps=14,
         services=_SHOP,
         faults=(Fault("error", "pay", 75, 100, share=0.7),),
-        policies=("default", "reference"),
+        policies=("default", "reference", "adaptive"),
     ),
     Incident(
         "slow_down",

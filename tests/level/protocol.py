@@ -1,23 +1,17 @@
-"""The graded protocol once more, for one key, one boundary at a time, in plain Python: the oracle.
+"""Both protocols once more, for one key, one boundary at a time, in plain Python: the oracles.
 
-Written from the description of the protocol, not from the vectorised step.
+Written from the description of the protocols, not from the vectorised steps.
 """
 
 from dataclasses import dataclass, field
 
-from tidegate.rules.policy_types import LevelSettings
+from tidegate.rules.level import OperatorEvent
+from tidegate.rules.policy_types import LatchedSettings, LevelSettings, Settings
 from tidegate.schemas.level import Level
 
-__all__ = ["Key", "Seen"]
+__all__ = ["GradedKey", "LatchedKey", "Seen"]
 
-CLOSED, D1, D2, HALF, OPEN, FORCED = (
-    Level.CLOSED,
-    Level.DEGRADED_1,
-    Level.DEGRADED_2,
-    Level.HALF_OPEN,
-    Level.OPEN,
-    Level.FORCED_OPEN,
-)
+CLOSED, D1, D2, HALF, COOLING, OPEN, FORCED, LOCKED = Level
 
 
 @dataclass(frozen=True)
@@ -38,6 +32,12 @@ class Seen:
     age: int = 0
     p90_ms: int = -1
     target_ms: int = -1
+    window_error_ratio: float = 0.0
+    window_requests: float = 0.0
+    may_worsen: bool = True
+    is_chronic: bool = False
+    worst: Level = LOCKED
+    operator: OperatorEvent = OperatorEvent.NONE
 
     @property
     def after_requests(self) -> int:
@@ -49,23 +49,16 @@ class Seen:
 
 
 @dataclass
-class Key:
+class _Key:
     """State of one key; `step` returns the guard that moved it, or None."""
 
-    s: LevelSettings
+    settings: Settings
     jitter: int = 0
     ttl: int = 7200
     level: Level = CLOSED
     since: int = -1
     counts_from: int = 0
-    asked_at: int = -1
     ramp: int = 0
-    worse: list[Level] = field(default_factory=list)
-    open_since: int | None = None
-    open_requests: int = 0
-    bad_run: int = 0
-    better_since: int | None = None
-    bettered_at: int | None = None
     hysteresis: int = 0
     sleep: int = 0
     attempt: int = 0
@@ -73,18 +66,46 @@ class Key:
     seen_requests: int = 0
     seen_bad: int = 0
     slow_over_ms: int = -1
+    refused: int = 0
+
+    def _fall_asleep(self, b: int, first: int) -> None:
+        spread = self.sleep // 10 + 1 if self.sleep > first else 1
+        self.attempt += 1
+        self.until = b + self.sleep + self.jitter % spread
+
+
+@dataclass
+class GradedKey(_Key):
+    """By score. Worse is confirmed, better stands, what turns everything away sleeps and is probed."""
+
+    asked_at: int = -1
+    worse: list[Level] = field(default_factory=list)
+    open_since: int | None = None
+    open_requests: int = 0
+    bad_run: int = 0
+    better_since: int | None = None
+    bettered_at: int | None = None
+
+    @property
+    def s(self) -> LevelSettings:
+        return self.settings.level
 
     def step(self, b: int, x: Seen) -> str | None:
         if self.since < 0:
             self.since = b
         if x.requests:
             self.asked_at = b
+        self.refused += x.operator != OperatorEvent.NONE
         to = self._watch(b, x)
         better = self._stood(b, x)
         moved: tuple[str, Level] | None = None
         minute = self.s.idle_step_s * 2
         degraded = self.level in (D1, D2)
-        if to is not None and self.level in (CLOSED, D1, D2, OPEN):
+        if self.level in (COOLING, LOCKED):
+            moved = ("protocol_changed", HALF if self.level == COOLING else OPEN)
+        elif x.is_chronic and self.level > D1:
+            moved = ("chronic", D1)
+        elif to is not None and self.level in (CLOSED, D1, D2, OPEN):
             moved = ("worse_confirmed", to)
         elif degraded and better:
             moved = ("better_stood", Level(self.level - 1))
@@ -97,6 +118,9 @@ class Key:
             moved = self._probe(b, x)
         if moved is None and self.level != CLOSED and x.idle > self.ttl:
             moved = ("idle_out", CLOSED)
+        if moved is not None and moved[1] == LOCKED:
+            moved = None
+            self.refused += 1
         if moved is None:
             if self.level == CLOSED and b - self.since >= self.s.calm_reset_s * 2:
                 self.hysteresis = self.sleep = self.attempt = 0
@@ -110,17 +134,20 @@ class Key:
             return None
         all_bad = x.after_bad == x.after_requests
         self.bad_run = self.bad_run + x.after_requests if all_bad else 0
-        if x.wanted >= OPEN:
+        wanted = min(x.wanted, x.worst)
+        if wanted in (HALF, COOLING):
+            wanted = D2
+        if wanted >= OPEN:
             self.open_since = b if self.open_since is None else self.open_since
             self.open_requests += x.after_requests
         else:
             self.open_since, self.open_requests = None, 0
-        if x.wanted <= self.level:
+        if wanted <= self.level:
             self.worse = []
             return None
-        self.worse.append(x.wanted)
+        self.worse.append(wanted)
         once = x.qps < self.s.confirm_once_below_rps
-        if len(self.worse) < (1 if once else self.s.confirm_boundaries):
+        if len(self.worse) < (1 if once else self.s.confirm_boundaries) or not x.may_worsen:
             return None
         to = min(self.worse)
         stood = (
@@ -177,15 +204,12 @@ class Key:
             self.bettered_at = b
         if before == CLOSED:
             self.slow_over_ms = max(x.target_ms, x.p90_ms)
-        if to >= OPEN and before < OPEN:
+        if to >= OPEN and (before < OPEN or before == LOCKED):
             first = self.s.sleep_s * 2
+            self.sleep = self.sleep or first
             if guard == "probes_bad":
                 self.sleep = min(2 * self.sleep, self.s.sleep_max_s * 2)
-            else:
-                self.sleep = self.sleep or first
-            spread = self.sleep // 10 + 1 if self.sleep > first else 1
-            self.attempt += 1
-            self.until = b + self.sleep + self.jitter % spread
+            self._fall_asleep(b, first)
         elif to < OPEN:
             self.until = -1
         self.ramp = {"probes_good": 1, "ramp_held": self.ramp + 1}.get(guard, 0)
@@ -197,3 +221,101 @@ class Key:
         self.level = to
         if to == CLOSED:
             self.slow_over_ms = -1
+
+
+@dataclass
+class LatchedKey(_Key):
+    """By failures. What they open backs off, then passes a health check; locks are an operator's."""
+
+    failed_buckets: int = 0
+    good_in_row: int = 0
+
+    @property
+    def s(self) -> LatchedSettings:
+        return self.settings.latched
+
+    def step(self, b: int, x: Seen) -> str | None:
+        if self.since < 0:
+            self.since = b
+        moved = self._asked_by_operator(x)
+        if self.level != LOCKED and x.wanted == LOCKED:
+            self.refused += 1
+        said = self._judge(b, x)
+        moved = moved or said
+        if moved is None and self.level not in (CLOSED, LOCKED) and x.idle > self.ttl:
+            moved = ("idle_out", CLOSED)
+        if moved is None:
+            if self.level == CLOSED and b - self.since >= self.settings.level.calm_reset_s * 2:
+                self.sleep = self.attempt = 0
+            return None
+        self._move(b, *moved)
+        return moved[0]
+
+    def _asked_by_operator(self, x: Seen) -> tuple[str, Level] | None:
+        if x.operator == OperatorEvent.NONE:
+            return None
+        if x.operator == OperatorEvent.LOCK and self.level != LOCKED:
+            return "operator_lock", LOCKED
+        if x.operator == OperatorEvent.RESET and self.level == LOCKED:
+            return "operator_reset", CLOSED
+        self.refused += 1
+        return None
+
+    def _judge(self, b: int, x: Seen) -> tuple[str, Level] | None:
+        match self.level:
+            case Level.CLOSED:
+                return self._closed(b, x)
+            case Level.HALF_OPEN:
+                return self._half_open(x)
+            case Level.OPEN:
+                return ("backoff_over", COOLING) if b >= self.until else None
+            case Level.COOLING:
+                return self._cooling(x)
+            case Level.FORCED_OPEN:
+                return "protocol_changed", OPEN
+            case Level.DEGRADED_1 | Level.DEGRADED_2:
+                return "protocol_changed", CLOSED
+        return None
+
+    def _closed(self, b: int, x: Seen) -> tuple[str, Level] | None:
+        if x.after_requests:
+            nothing_good = x.after_bad == x.after_requests
+            self.failed_buckets = self.failed_buckets + 1 if nothing_good else 0
+        if not x.after_bad or not x.may_worsen or x.worst < HALF:
+            return None
+        if self.failed_buckets >= self.s.failed_buckets:
+            return "failures_in_row", HALF
+        window_is_own = self.counts_from <= b - 60
+        enough = x.window_requests >= self.s.requests_min
+        if window_is_own and enough and x.window_error_ratio > self.s.error_ratio:
+            return "error_ratio_high", HALF
+        return None
+
+    def _half_open(self, x: Seen) -> tuple[str, Level] | None:
+        self.seen_requests += x.after_requests + x.probes
+        self.seen_bad += x.after_bad + x.probes_bad
+        if self.seen_requests < self.s.half_open_requests:
+            return None
+        if self.seen_bad / max(1, self.seen_requests) > self.s.error_ratio:
+            return "answer_bad", OPEN
+        return "answer_good", CLOSED
+
+    def _cooling(self, x: Seen) -> tuple[str, Level] | None:
+        answers = [False] * x.probes_bad + [True] * (x.probes - x.probes_bad)
+        if x.after_requests:  # callers that don't obey
+            answers.append(x.after_bad / x.after_requests <= self.s.error_ratio)
+        self.good_in_row = self.good_in_row + len(answers) if all(answers) else 0
+        return ("health_check_good", CLOSED) if self.good_in_row >= self.s.cooling_probes else None
+
+    def _move(self, b: int, guard: str, to: Level) -> None:
+        if guard == "answer_bad":
+            longest = self.s.backoff_max_s * 2
+            self.sleep = min(2 * self.sleep, longest) if self.sleep else self.s.backoff_s * 2
+            self._fall_asleep(b, self.s.backoff_s * 2)
+        elif to != OPEN:
+            self.until = -1
+        if guard == "operator_reset":
+            self.sleep = self.attempt = 0
+        self.counts_from = b
+        self.seen_requests = self.seen_bad = self.failed_buckets = self.good_in_row = 0
+        self.since, self.level = b, to

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tidegate.rules.actions import actions_of, backoff_of
-from tidegate.rules.level import TRANSITIONS
+from tidegate.rules.level import PROTOCOLS, SWITCHES
 from tidegate.rules.policy import builtin_policy
-from tidegate.rules.reason import reason_of
+from tidegate.rules.reason import Moved, reason_of
 from tidegate.schemas.decision import Actions, Backoff, Signals
 from tidegate.schemas.level import LEVEL_NAMES, Level
 
@@ -70,14 +70,24 @@ def test_probes_are_for_the_whole_fleet_and_name_who_shares_them() -> None:
     half_open = asked(Level.HALF_OPEN)
     assert (half_open.probe_per_s, half_open.probe_ratio, half_open.callers) == (1.0, 0.05, 3)
     assert asked(Level.HALF_OPEN, ramp_step=1).probe_per_s is None
-    assert all(asked(level).probe_per_s is None for level in Level if level != Level.HALF_OPEN)
+    cooling = asked(Level.COOLING)
+    assert (cooling.probe_per_s, cooling.probe_ratio, cooling.callers) == (1.0, None, 3)
+    probed = {level for level in Level if asked(level).probe_per_s is not None}
+    assert probed == {Level.HALF_OPEN, Level.COOLING}
 
 
 def test_heartbeats_pass_a_forced_breaker_and_while_it_is_probed() -> None:
     assert {level for level in Level if asked(level).heartbeats_pass} == {
         Level.FORCED_OPEN,
         Level.HALF_OPEN,
+        Level.COOLING,
     }
+
+
+def test_nothing_at_all_passes_a_locked_breaker() -> None:
+    locked = asked(Level.LOCKED)
+    assert (locked.admit_ratio, locked.probe_per_s, locked.probe_ratio) == (0.0, None, None)
+    assert not locked.heartbeats_pass
 
 
 def test_retry_after_covers_the_sleep_and_differs_between_scopes() -> None:
@@ -118,10 +128,8 @@ def test_a_reason_names_the_terms_and_the_rule_that_moved_the_level() -> None:
     told = reason_of(
         score=390,
         signals=signals(),
-        rule="worse_confirmed",
-        before="closed",
+        moved=Moved("worse_confirmed", "closed", "degraded_2"),
         level="degraded_2",
-        is_changed=True,
     )
     assert told == (
         "score 0.39: error ratio 0.62 of 410 requests in 5 s (sharp evidence since 12:03:04), "
@@ -146,30 +154,25 @@ def test_a_reason_says_what_matters_and_leaves_out_what_is_not_known(
     told = reason_of(
         score=390,
         signals=signals(**other),
-        rule="held",
-        before="open",
+        moved=None,
         level="open",
-        is_changed=False,
     )
     assert part in told
     assert ";" not in told
 
 
 def test_an_unknown_score_is_called_so() -> None:
-    told = reason_of(
-        score=-1, signals=signals(), rule="held", before="closed", level="closed", is_changed=False
-    )
+    told = reason_of(score=-1, signals=signals(), moved=None, level="closed")
     assert told.startswith("score unknown: ")
 
 
 def test_every_transition_can_be_told() -> None:
-    for t in TRANSITIONS:
+    tables = (*PROTOCOLS.values(), *SWITCHES.values())
+    for t in (t for table in tables for t in table):
         told = reason_of(
             score=500,
             signals=signals(),
-            rule=t.guard,
-            before=LEVEL_NAMES[t.state],
+            moved=Moved(t.guard, LEVEL_NAMES[t.state], LEVEL_NAMES[t.to]),
             level=LEVEL_NAMES[t.to],
-            is_changed=True,
         )
         assert told.endswith(t.text)

@@ -2,16 +2,17 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.level.drive import DEFAULT, Driver
+from tests.level.drive import DEFAULT, LATCHED, Driver
 from tests.level.protocol import Seen
-from tests.level.test_oracle import phases
+from tests.level.strategies import phases
 from tidegate.rules.actions import actions_of
+from tidegate.rules.policy import Policy
 from tidegate.schemas.level import Level
 
-S = DEFAULT.settings[0]
 MINUTES_MAX = 25
 """A sleep of 330 s, three steps of a quiet ramp, twice the longest hysteresis, and some."""
 
@@ -20,7 +21,7 @@ def admitted(driver: Driver) -> tuple[float, float]:
     """(share of calls that pass as requests, probes a second) under the present decision."""
     actions = actions_of(
         driver.now(),
-        settings=S,
+        settings=driver.policy.settings[0],
         ramp_step=int(driver.state.ramp_step[1]),
         slow_over_ms=-1,
         is_slow_caused=False,
@@ -50,18 +51,37 @@ def count(boundary: int, per_s: float) -> int:
     return int((boundary + 1) * per_s / 2) - int(boundary * per_s / 2)
 
 
-@settings(max_examples=60, deadline=None)
-@given(phases, st.sampled_from([0.2, 1.0, 7.0, 300.0]))
+@pytest.mark.parametrize("policy", [DEFAULT, LATCHED], ids=["graded", "latched"])
+@settings(max_examples=30, deadline=None)
+@given(phases(may_lock=False), st.sampled_from([0.2, 1.0, 7.0, 300.0]))
 def test_a_key_that_is_well_comes_back_to_closed_from_every_state(
-    history: list[tuple[int, Seen]], per_s: float
+    policy: Policy, history: list[tuple[int, Seen]], per_s: float
 ) -> None:
-    driver = Driver()
+    driver = Driver(policy=policy)
     for boundaries, seen in history:
         driver.hold(boundaries, seen)
     for boundary in range(MINUTES_MAX * 120):
         if driver.now() == Level.CLOSED:
             break
         driver.step(healthy(driver, boundary, per_s))
+    assert driver.now() == Level.CLOSED
+
+
+@settings(max_examples=20, deadline=None)
+@given(phases(may_lock=False), st.sampled_from([1.0, 300.0]), st.integers(0, 300))
+def test_a_latched_key_comes_back_where_callers_do_not_obey(
+    history: list[tuple[int, Seen]], per_s: float, one_in: int
+) -> None:
+    driver = Driver(policy=LATCHED)
+    for boundaries, seen in history:
+        driver.hold(boundaries, seen)
+    for boundary in range(MINUTES_MAX * 120):
+        if driver.now() == Level.CLOSED:
+            break
+        requests = count(boundary, per_s)
+        stray = min(requests, 1) if one_in and boundary % one_in == 0 else 0
+        bad = stray if requests > 2 else 0
+        driver.step(Seen(requests=requests, bad=bad, fast_requests=int(per_s * 5), qps=per_s))
     assert driver.now() == Level.CLOSED
 
 

@@ -44,7 +44,7 @@ class CheckedEvaluator(Evaluator):
         self._check(boundary)
 
     def _check(self, boundary: int) -> None:
-        windows, by_key = self.state.windows, self.state.keys.by_key
+        windows, by_key = self.state.traffic.windows, self.state.traffic.keys.by_key
         keys = sorted(key for key in by_key if key[0] != "(other)")
         slots = np.array([by_key[key] for key in keys], np.int64)
         fast, window = self.oracle.fast(boundary), self.oracle.window(boundary)
@@ -72,9 +72,9 @@ class CheckedEvaluator(Evaluator):
         window: dict[tuple[str, str], list[OracleSpan]],
     ) -> None:
         seen = services.seen_buckets(
-            self.state.services, self.state.keys.service_slot[slots], boundary
+            self.state.traffic.services, self.state.traffic.keys.service_slot[slots], boundary
         )
-        qps = per_second(window_totals(self.state.windows, slots).offered, seen)
+        qps = per_second(window_totals(self.state.traffic.windows, slots).offered, seen)
         since = self.oracle.seen_from(boundary)
         for i, key in enumerate(keys):
             offered = sum(s.weight for s in window.get(key, _NO_SPANS) if s.effect in (0, 1, 3))
@@ -91,11 +91,13 @@ class CheckedEvaluator(Evaluator):
         window: dict[tuple[str, str], list[OracleSpan]],
         long: dict[tuple[str, str], list[OracleSpan]],
     ) -> None:
-        weights = self.policy.columns.outcome_weights[self.state.settings[slots]]
-        target_bin = self.state.target_bin()[slots]
-        judged = judged_window(self.state.windows, slots, weights, target_bin)
+        weights = self.state.policy.columns.outcome_weights[self.state.judgement.settings[slots]]
+        target_bin = self.state.judgement.target_bin()[slots]
+        judged = judged_window(
+            self.state.traffic.windows, slots, weights, target_bin, requests_min=20
+        )
         own = weighted_ratio(judged.counts, weights, own=True)
-        self_bins = self.state.windows.sketches.self_quantile_bins(slots, 950)
+        self_bins = self.state.traffic.windows.sketches.self_quantile_bins(slots, 950)
         for i, key in enumerate(keys):
             where = (boundary, key)
             expected = judged_of(*(w.get(key, _NO_SPANS) for w in (fast, window, long)))

@@ -13,7 +13,6 @@ from tidegate.rules.policy import (
     PACKS,
     Policy,
     PolicyError,
-    SettingsColumns,
     builtin_policy,
     load_policy,
 )
@@ -46,7 +45,7 @@ def test_default_is_guarded_and_reference_is_as_published() -> None:
     p = reference.profiles.reference
     assert (p.error_full, p.latency_ms, p.qps, p.requests_min) == (0.1, 100, 1000, 20)
     assert (p.error_weight, p.latency_weight, p.traffic_weight) == (0.4, 0.4, 0.2)
-    assert reference.profiles.bands == (0.8, 0.6, 0.4, 0.2)
+    assert p.bands == (0.8, 0.6, 0.4, 0.2)
 
 
 def test_enforcing_the_reference_pack_carries_a_warning() -> None:
@@ -115,8 +114,9 @@ def test_columns_hold_one_row_per_settings_in_boundaries_and_thousandths() -> No
     assert columns.wake_score.tolist() == [600] * 3
     assert columns.enforce.tolist() == [False, False, True]
     assert columns.key_ttl_boundaries.tolist() == [7200] * 3
-    for field in fields(SettingsColumns):
-        assert len(getattr(columns, field.name)) == 3
+    for section in (columns, columns.latched, columns.incidents, columns.alerts):
+        held = [getattr(section, field.name) for field in fields(section)]
+        assert {len(column) for column in held if isinstance(column, np.ndarray)} == {3}
 
 
 def test_outcomes_that_fail_are_those_of_the_block_format() -> None:
@@ -156,7 +156,12 @@ values = st.recursive(
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["name", "extends", "timing", "profiles", "settings", "services", "limits"]),
+    st.sampled_from(
+        [
+            *("name", "extends", "sampling", "timing", "profiles", "settings", "services"),
+            *("limits", "blast_radius", "findings", "baseline", "warning", "match"),
+        ]
+    ),
     values,
 )
 def test_any_value_anywhere_is_accepted_or_refused_with_a_message(name: str, value: object) -> None:
@@ -169,7 +174,7 @@ def test_any_value_anywhere_is_accepted_or_refused_with_a_message(name: str, val
 
 
 @settings(deadline=None)
-@given(st.sampled_from(["level", "outcome_weights"]), st.data())
+@given(st.sampled_from(["level", "outcome_weights", "latched", "incidents", "alerts"]), st.data())
 def test_any_setting_of_a_wrong_type_is_refused_with_its_path(
     section: str, data: st.DataObject
 ) -> None:

@@ -3,19 +3,20 @@
 from math import exp, log
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.rules.policy import PROFILE_NAMES, builtin_policy
+from tidegate.rules.policy_types import ProfileSettings
 from tidegate.rules.score import PROFILES, Judged, piecewise, score, score_level
 from tidegate.schemas.bins import BINS_COUNT, LN_GAMMA, bin_of_ns
 from tidegate.schemas.level import Level
 
 NUMBERS = builtin_policy("default").profiles
-BANDS = NUMBERS.bands
-REFERENCE, GUARDED = (PROFILE_NAMES.index(name) for name in ("reference", "guarded"))
+REFERENCE, GUARDED, ADAPTIVE = range(len(PROFILE_NAMES))
 WELL = {
     "error_ratio": 0.0,
     "p95_bin": -1,
@@ -26,6 +27,8 @@ WELL = {
     "window_error_ratio": 0.0,
     "window_requests": 1000.0,
     "window_p95_us": 50_000,
+    "usual_p95_us": -1,
+    "usual_qps": -1.0,
 }
 
 
@@ -36,6 +39,13 @@ def judged(*rows: dict[str, Any]) -> Judged:
 def scored(profile: int, **signals: Any) -> int:
     table = judged(WELL | signals)
     return int(score(table, np.array([profile]), NUMBERS)[0])
+
+
+def levels_of(
+    scores: list[int], profile: int = GUARDED, *, numbers: ProfileSettings = NUMBERS
+) -> list[int]:
+    table = np.array(scores, np.int32)
+    return [int(v) for v in score_level(table, np.full(len(scores), profile), numbers)]
 
 
 def bin_of_ms(ms: float) -> int:
@@ -93,7 +103,7 @@ def test_errors_alone_lead_through_all_bands(
 ) -> None:
     found = scored(GUARDED, error_ratio=error_ratio)
     assert found == expected
-    assert score_level(np.array([found], np.int32), BANDS).tolist() == [level]
+    assert levels_of([found]) == [level]
 
 
 @pytest.mark.parametrize(
@@ -128,12 +138,12 @@ def test_missing_traffic_counts_only_against_what_is_expected() -> None:
 
 
 def test_an_unknown_score_asks_for_nothing() -> None:
-    assert score_level(np.array([-1], np.int32), BANDS).tolist() == [Level.CLOSED]
+    assert levels_of([-1]) == [Level.CLOSED]
 
 
 def test_a_lower_edge_belongs_to_its_band() -> None:
-    scores = np.array([1000, 800, 799, 600, 599, 400, 399, 200, 199, 0], np.int32)
-    levels = [Level(v).name for v in score_level(scores, BANDS).tolist()]
+    scores = [1000, 800, 799, 600, 599, 400, 399, 200, 199, 0]
+    levels = [Level(v).name for v in levels_of(scores)]
     assert levels == [
         "CLOSED",
         "CLOSED",
@@ -165,9 +175,11 @@ signals = st.fixed_dictionaries(
         "window_error_ratio": ratios,
         "window_requests": st.floats(0, 1e9),
         "window_p95_us": st.integers(-1, 3_600_000_000),
+        "usual_p95_us": st.integers(-1, 3_600_000_000),
+        "usual_qps": st.just(-1.0) | st.floats(0.001, 1e9),
     }
 )
-profiles = st.sampled_from([REFERENCE, GUARDED])
+profiles = st.sampled_from([REFERENCE, GUARDED, ADAPTIVE])
 
 
 @given(profiles, signals)
@@ -232,5 +244,59 @@ def test_a_line_through_points_is_flat_beyond_them() -> None:
 
 
 def test_bands_of_a_policy_hold() -> None:
-    scores = np.array([950, 899, 500], np.int32)
-    assert score_level(scores, (0.9, 0.5, 0.4, 0.2)).tolist() == [0, 1, 1]
+    bands = (0.9, 0.5, 0.4, 0.2)
+    guarded = msgspec.structs.replace(NUMBERS.guarded, bands=bands)
+    numbers = msgspec.structs.replace(NUMBERS, guarded=guarded)
+    assert levels_of([950, 899, 500], numbers=numbers) == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("what", "signals", "expected"),
+    [
+        ("all as usual", {}, 1000),
+        ("seven and a half percent errors", {"window_error_ratio": 0.075}, 750),
+        ("fifteen percent errors", {"window_error_ratio": 0.15}, 500),
+        ("at its usual P95", {"window_p95_us": 80_000}, 1000),
+        ("half as slow again", {"window_p95_us": 120_000}, 800),
+        ("twice its usual P95", {"window_p95_us": 160_000}, 600),
+        ("ten times its usual P95", {"window_p95_us": 800_000}, 600),
+        ("a fifth more traffic", {"qps": 120.0}, 1000),
+        ("sixty percent more traffic", {"qps": 160.0}, 950),
+        ("sixty percent less traffic", {"qps": 40.0}, 950),
+        ("twice the traffic", {"qps": 200.0}, 900),
+        ("ten times the traffic", {"qps": 1000.0}, 900),
+        ("all wrong", {"window_error_ratio": 1.0, "window_p95_us": 10**9, "qps": 0.0}, 0),
+        ("nothing is usual yet", {"usual_p95_us": -1, "usual_qps": -1.0}, 1000),
+        ("nineteen requests", {"window_requests": 19.0}, -1),
+    ],
+)
+def test_adaptive_compares_a_key_with_its_own_habit(
+    what: str, signals: dict[str, Any], expected: int
+) -> None:
+    usual = {"usual_p95_us": 80_000, "usual_qps": 100.0}
+    assert scored(ADAPTIVE, **(usual | signals)) == expected, what
+
+
+def test_adaptive_knows_open_and_closed_only() -> None:
+    assert levels_of([1000, 600, 599, 0], ADAPTIVE) == [0, 0, Level.OPEN, Level.OPEN]
+
+
+@given(
+    st.floats(0, 1),
+    st.integers(1, 10**7),
+    st.floats(0, 1000),
+    st.floats(0, 0.5),
+    st.integers(0, 10**6),
+)
+def test_adaptive_never_scores_better_for_worse_signals(
+    error_ratio: float, p95_us: int, qps: float, more_errors: float, slower_us: int
+) -> None:
+    usual = {"usual_p95_us": 80_000, "usual_qps": 100.0, "qps": qps}
+    base = scored(ADAPTIVE, window_error_ratio=error_ratio, window_p95_us=p95_us, **usual)
+    worse = scored(
+        ADAPTIVE,
+        window_error_ratio=error_ratio + more_errors,
+        window_p95_us=p95_us + slower_us,
+        **usual,
+    )
+    assert 0 <= worse <= base <= 1000

@@ -75,6 +75,7 @@ def health(
         keys=keys,
         score=np.full(n, score, np.int32),
         level=np.full(n, level_named(level), np.uint8),
+        findings=np.zeros(n, np.uint8),
         p95_us=np.full(n, 80_000, np.int64),
         key=key,
         age=np.zeros(3 * n, np.uint16),

@@ -8,9 +8,13 @@ from tidegate.schemas.topics import Topics
 def test_the_names_are_those_of_the_design() -> None:
     assert [spec.name for spec in Topics().specs()] == [
         "otlp_spans",
+        "otlp_metrics",
+        "tidegate.control",
         "tidegate.partials",
         "tidegate.decisions",
         "tidegate.health",
+        "tidegate.alerts",
+        "tidegate.shadow",
         "tidegate.dlq",
         "tidegate-evaluate-snapshots-changelog",
     ]
@@ -20,7 +24,8 @@ def test_a_prefix_keeps_installations_apart_and_another_spans_topic_is_taken_as_
     topics = Topics(prefix="staging.", spans="otel-traces")
     names = [spec.name for spec in topics.specs()]
     assert names[0] == "otel-traces"
-    assert all(name.startswith("staging.tidegate") for name in names[1:])
+    assert names[1] == "staging.otlp_metrics"
+    assert all(name.startswith("staging.tidegate") for name in names[2:])
     assert topics.ingest_group == "staging.tidegate-ingest"
     assert topics.evaluate_app_id == "staging.tidegate-evaluate"
 
@@ -37,7 +42,14 @@ def test_topics_whose_append_times_are_read_are_stamped_by_the_broker() -> None:
         for spec in Topics().specs()
         if spec.config.get("message.timestamp.type") == "LogAppendTime"
     }
-    assert stamped == {"tidegate.partials", "tidegate.decisions", "tidegate.health"}
+    assert stamped == {
+        f"tidegate.{name}" for name in ("partials", "decisions", "health", "control", "shadow")
+    }
+
+
+def test_what_operators_asked_for_is_kept_for_ever() -> None:
+    (control,) = (spec for spec in Topics().specs() if spec.name == "tidegate.control")
+    assert control.config["retention.ms"] == control.config["retention.bytes"] == "-1"
 
 
 def test_the_changelog_has_as_many_partitions_as_partials() -> None:

@@ -1,13 +1,16 @@
 """What a decision asks of callers, in numbers: from level, step of the ramp and settings."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
 from tidegate.rules.policy_types import Settings
 from tidegate.schemas.cells import BUCKET_MS
-from tidegate.schemas.decision import Actions, Backoff
+from tidegate.schemas.decision import Actions, Backoff, Incident
 from tidegate.schemas.level import Level
 
-__all__ = ["actions_of", "backoff_of"]
-
-_RETRY_JITTER_S = 10
+__all__ = ["actions_of", "backoff_of", "with_incidents", "with_override"]
 
 
 def actions_of(
@@ -54,14 +57,73 @@ def actions_of(
             retry_ratio_max=0.0,
             fallback=True,
         )
+    if level == Level.COOLING:
+        return Actions(
+            admit_ratio=0.0,
+            probe_per_s=settings.latched.cooling_probe_per_s,
+            callers=callers,
+            heartbeats_pass=True,
+            retry_ratio_max=0.0,
+            retry_after_s=1 + jitter % s.retry_jitter_s,
+            fallback=True,
+        )
     sleep_s = -(-max(0, remaining_boundaries) * BUCKET_MS // 1000)
     return Actions(
         admit_ratio=0.0,
         heartbeats_pass=level == Level.FORCED_OPEN,
         retry_ratio_max=0.0,
-        retry_after_s=sleep_s + 1 + jitter % _RETRY_JITTER_S,
+        retry_after_s=sleep_s + 1 + jitter % s.retry_jitter_s,
         fallback=True,
     )
+
+
+def with_override(level: Level, settings: Settings, callers: int) -> Actions:
+    """What an operator's level asks of callers: the level's own actions, without a memory of how it came."""
+    return actions_of(
+        level,
+        settings=settings,
+        ramp_step=0,
+        slow_over_ms=-1,
+        is_slow_caused=False,
+        callers=callers,
+        remaining_boundaries=0,
+        jitter=0,
+    )
+
+
+def with_incidents(
+    actions: Actions,
+    incidents: Sequence[Incident],
+    settings: Settings,
+    *,
+    eject: str,
+    terminate: Sequence[str],
+) -> Actions:
+    """The strictest of the level's actions and those of the incidents that hold."""
+    rules = {incident.rule for incident in incidents}
+    if not rules and not eject:
+        return actions
+    more: dict[str, Any] = {}
+    if "L1" in rules:
+        more["cache"] = True
+    if "L2" in rules:
+        more |= {"qps_max": settings.incidents.l2.qps_max, "relax_gc": True}
+    if "L3" in rules:
+        more["failover"] = True
+    if "L4" in rules:
+        least_s = settings.incidents.l4.retry_after_s
+        more |= {
+            "reject": True,
+            "admit_ratio": 0.0,
+            "retry_ratio_max": 0.0,
+            "retry_after_s": max(least_s, actions.retry_after_s or 0),
+            "fallback": True,
+        }
+    if "L5" in rules:
+        more["terminate"] = list(terminate)
+    if eject:
+        more["eject"] = [eject]
+    return msgspec.structs.replace(actions, **more)
 
 
 def backoff_of(level: Level, attempt: int, until_boundary: int) -> Backoff | None:

@@ -17,7 +17,7 @@ from tidegate.schemas.bins import BINS_COUNT, EDGES_NS, bin_of_ns
 from tidegate.schemas.cells import EFFECT_SHIFT, SELF_TIME, WEIGHT_ONE
 from tidegate.schemas.compiling import kernel
 
-__all__ = ["TICK_BOUNDARIES", "Baselines", "feed", "tick"]
+__all__ = ["TICK_BOUNDARIES", "Baselines", "feed", "tick", "tick_qps"]
 
 BINS_PER_GROUP = 8
 """Baselines use coarser bins (17 % wide, interpolated): a target need not be known to 1 %."""
@@ -46,9 +46,11 @@ class Baselines(StateColumns):
         "first_boundary": (np.int64, -1, 0),
         "target_us": (np.int64, -1, 0),
         "target_bin": (np.int64, -1, 0),
+        "p05_us": (np.int64, -1, 0),
         "p50_us": (np.int64, -1, 0),
         "p95_us": (np.int64, -1, 0),
         "is_drifting": (np.bool_, 0, 0),
+        "qps": (np.float64, -1.0, 0),
     }
     short: npt.NDArray[np.float32]
     day: npt.NDArray[np.float32]
@@ -57,9 +59,12 @@ class Baselines(StateColumns):
     first_boundary: npt.NDArray[np.int64]
     target_us: npt.NDArray[np.int64]
     target_bin: npt.NDArray[np.int64]
+    p05_us: npt.NDArray[np.int64]
     p50_us: npt.NDArray[np.int64]
     p95_us: npt.NDArray[np.int64]
     is_drifting: npt.NDArray[np.bool_]
+    qps: npt.NDArray[np.float64]
+    """Usual offered requests per second; -1 before it is known."""
 
 
 def feed(
@@ -110,11 +115,28 @@ def tick(
     usual = _target_us(_quantile_us(day, 0.5), _quantile_us(day, 0.95), s)
     target = np.minimum(now, s.drift_factor * usual)
     baselines.is_drifting[slots] = is_known & (now > s.drift_factor * usual)
+    p05 = _quantile_us(short, 0.05)
+    baselines.p05_us[slots] = np.where(is_known, p05, -1).astype(np.int64)
     baselines.p50_us[slots] = np.where(is_known, p50, -1).astype(np.int64)
     baselines.p95_us[slots] = np.where(is_known, p95, -1).astype(np.int64)
     baselines.target_us[slots] = np.where(is_known, target, -1).astype(np.int64)
     ns = np.maximum(baselines.target_us[slots], 0) * 1000
     baselines.target_bin[slots] = np.where(is_known, bin_of_ns(ns), -1)
+
+
+def tick_qps(
+    baselines: Baselines,
+    slots: npt.NDArray[np.int64],
+    qps: npt.NDArray[np.float64],
+    s: BaselineSettings,
+) -> None:
+    """The same for the usual load, of those of the slots that are calm: a decayed mean of the window's
+    QPS. Begins where the rest of the baseline is known."""
+    known = baselines.p50_us[slots] >= 0
+    slots, qps = slots[known], qps[known]
+    old = baselines.qps[slots]
+    part = 1.0 - half_life_factor(max(1, s.qps_half_life_s // 30))
+    baselines.qps[slots] = np.where(old < 0.0, qps, old + (qps - old) * part)
 
 
 def _target_us(

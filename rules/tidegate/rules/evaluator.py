@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from tidegate.rules import snapshots
 from tidegate.rules.exemplars import candidates_of
+from tidegate.rules.instances import rows_of
+from tidegate.rules.judgement import Telemetry
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.partition import Partition
 from tidegate.rules.pending import Arrived, merge
@@ -17,6 +19,7 @@ from tidegate.rules.publish import publish
 from tidegate.rules.sources import Sources
 from tidegate.schemas.cells import BUCKET_MS, SELF_TIME
 from tidegate.schemas.partials import Blocks, PartialsRecord, decode_partials
+from tidegate.schemas.points import MetricPoint
 
 __all__ = ["FUTURE_BUCKETS_MAX", "Evaluator", "PartitionsChangedError"]
 
@@ -35,16 +38,20 @@ class Evaluator:
     """State of one partition. `boundary` is the newest one stepped, None before the first."""
 
     def __init__(self, partition: int, policy: Policy, *, partitions_count: int) -> None:
+        """policy: in force until the log says otherwise."""
         self.partition = partition
-        self.policy = policy
+        self.fallback = policy
+        """What ingest and sources go by: `timing` of a pushed policy doesn't move them."""
         self.partitions_count = partitions_count
         self.boundary: int | None = None
-        self.state = Partition(policy, partitions_count=partitions_count)
-        self.pending = self.state.pending
+        self.state = Partition(partition, policy, partitions_count=partitions_count)
+        self.pending = self.state.traffic.pending
         self.sources = self._new_sources()
         self._refold_until: int | None = None
         """X while memory is being rebuilt: records up to it are only folded."""
         self._refold_sources = self._new_sources()
+        self._odd, self._spans = 0, 0
+        """Since the last boundary, for the panic guard."""
 
     @classmethod
     def restore(
@@ -60,7 +67,7 @@ class Evaluator:
         evaluator = cls(partition, policy, partitions_count=partitions_count)
         read = snapshots.load(evaluator.state, manifest, chunks)
         evaluator.boundary = read.boundary
-        evaluator.state.windows.advance(read.boundary)
+        evaluator.state.traffic.windows.advance(read.boundary)
         evaluator.sources.restore(read.sources, read.now_ms)
         evaluator._refold_until = read.offset
         return evaluator
@@ -75,6 +82,7 @@ class Evaluator:
             read, blocks = decode_partials(record)
         except ValueError:
             out.counters["undecodable_partials"] += 1
+            self._odd += 1
             return out
         if read.partitions_count != self.partitions_count:
             raise PartitionsChangedError(
@@ -86,6 +94,8 @@ class Evaluator:
         if not is_refold:
             self._end_refold()
         sources.hear(listed=read.listed, append_ms=append_ms)
+        self.state.in_force.offer(read.control)
+        self._offer_points(read.points, offset, append_ms, out, is_refold=is_refold)
         self._merge(sources, read, blocks, offset, append_ms, out, is_refold=is_refold)
         if is_refold:
             for watermark in read.watermarks:
@@ -116,16 +126,18 @@ class Evaluator:
         is_new = sources.admit(read.sources, blocks)
         out.counters["duplicate_blocks"] += int((~is_new).sum())
         chosen = np.repeat(is_new, blocks.cells_count)
-        limit = (append_ms + self.policy.skew_max_ms) // BUCKET_MS
+        limit = (append_ms + self.fallback.skew_max_ms) // BUCKET_MS
         skewed = chosen & (blocks.bucket > limit)
         if skewed.any():
             out.counters["skewed"] += _requests(blocks, skewed)
+            self._odd += 0 if is_refold else _requests(blocks, skewed)
             chosen &= ~skewed
         if self.boundary is not None:
             late = chosen & (blocks.bucket < self.boundary + (0 if is_refold else 1) - 60)
             if late.any():
                 if not is_refold:
                     out.counters["late"] += _requests(blocks, late)
+                    self._odd += _requests(blocks, late)
                 chosen &= ~late
         slot_of_key = self._slots(blocks, chosen, out, is_refold=is_refold)
         whole = bool(chosen.all())
@@ -144,14 +156,36 @@ class Evaluator:
         )
         out.counters["cells"] += len(bucket)
         out.counters["requests"] += _requests(blocks, chosen)
+        self._spans += 0 if is_refold else _requests(blocks, chosen)
         offered = np.repeat(is_new, blocks.exemplars_count)
         offered &= (blocks.exemplar_bucket <= limit) & (slot_of_key[blocks.exemplar_key] >= 0)
+        rows = np.repeat(is_new, blocks.instances_count)
+        rows &= (blocks.instance_bucket <= limit) & (slot_of_key[blocks.instance_key] >= 0)
+        self.state.traffic.instances.offer(rows_of(blocks, slot_of_key, rows))
         if is_refold and self.boundary is not None:
             self._refold(cells, offset)
+            self.state.traffic.instances.merge(self.boundary)
             offered &= blocks.exemplar_bucket >= self.boundary
         else:
             self.pending.add(cells, offset=offset)
-        self.state.exemplars.offer(candidates_of(blocks, slot_of_key, offered))
+        self.state.traffic.exemplars.offer(candidates_of(blocks, slot_of_key, offered))
+
+    def _offer_points(
+        self,
+        points: list[MetricPoint],
+        offset: int,
+        append_ms: int,
+        out: Outputs,
+        *,
+        is_refold: bool,
+    ) -> None:
+        """Those that a boundary up to the snapshot's has taken are in it already."""
+        newest_ms = append_ms + self.fallback.skew_max_ms
+        taken_ms = self.boundary * BUCKET_MS if is_refold and self.boundary is not None else 0
+        kept = [p for p in points if taken_ms <= p.time_ms <= newest_ms]
+        if not is_refold:
+            out.counters["skewed_points"] += len(points) - len(kept)
+        self.state.traffic.metrics.offer(kept, offset=offset)
 
     def _slots(
         self, blocks: Blocks, chosen: npt.NDArray[np.bool_], out: Outputs, *, is_refold: bool
@@ -160,11 +194,13 @@ class Evaluator:
         that had room is in the snapshot: one that isn't was beyond a limit, and is so again."""
         used = np.zeros(len(blocks.keys), np.bool_)
         used[blocks.key[chosen]] = True
-        by_key = self.state.keys.by_key
+        by_key = self.state.traffic.keys.by_key
         slots = np.array([by_key.get(key, -1) for key in blocks.keys], np.int64)
         overflow = np.zeros(len(blocks.keys), np.bool_)
         for i in np.flatnonzero(used & (slots < 0)).tolist():
-            slots[i], overflow[i] = self.state.slot_of(*blocks.keys[i], may_add=not is_refold)
+            slots[i], overflow[i] = self.state.traffic.slot_of(
+                *blocks.keys[i], may_add=not is_refold
+            )
         if overflow.any() and not is_refold:
             over = chosen & overflow[blocks.key]
             is_edge = np.array([bool(target) for _, target in blocks.keys])[blocks.key]
@@ -182,10 +218,10 @@ class Evaluator:
             merged = merge(
                 cells.where(below),
                 self.boundary,
-                rank=self.state.keys.rank(),
-                in_order=self.state.keys.in_order(),
+                rank=self.state.traffic.keys.rank(),
+                in_order=self.state.traffic.keys.in_order(),
             )
-            self.state.windows.merge(merged, self.boundary, is_fed=False)
+            self.state.traffic.windows.merge(merged, self.boundary, is_fed=False)
         self.pending.add(cells.where(~below), offset=offset)
 
     def _end_refold(self) -> None:
@@ -224,7 +260,7 @@ class Evaluator:
 
     def _next(self, until: int) -> int:
         if self.boundary is not None:
-            is_idle = len(self.state.keys) == 0 and until - self.boundary > JUMP_BOUNDARIES
+            is_idle = len(self.state.traffic.keys) == 0 and until - self.boundary > JUMP_BOUNDARIES
             return min([until, *self.pending.buckets()]) if is_idle else self.boundary + 1
         first = self.pending.buckets()[:1]
         # A backlog is stepped through from its beginning, but not all the years from a wrong clock.
@@ -233,13 +269,18 @@ class Evaluator:
     def _step(self, boundary: int, out: Outputs) -> None:
         cells, late_count = self.pending.take(boundary)
         out.counters["late"] += late_count
-        stepped = self.state.step(cells, boundary)
+        telemetry = Telemetry(self._odd + late_count, self._spans, self.sources.left_out_count())
+        self._odd, self._spans = 0, 0
+        stepped = self.state.step(cells, boundary, telemetry)
         self.boundary = boundary
         out.counters["boundaries"] += 1
+        out.counters.update(stepped.counters)
+        out.counters.update(self.state.traffic.metrics.counters)
+        self.state.traffic.metrics.counters.clear()
         publish(self.state, stepped, boundary, partition=self.partition, out=out)
 
     def _new_sources(self) -> Sources:
-        return Sources(grace_ms=self.policy.grace_ms, source_wait_ms=self.policy.source_wait_ms)
+        return Sources(grace_ms=self.fallback.grace_ms, source_wait_ms=self.fallback.source_wait_ms)
 
 
 def _requests(blocks: Blocks, chosen: npt.NDArray[np.bool_]) -> int:

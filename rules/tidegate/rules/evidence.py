@@ -18,14 +18,19 @@ from tidegate.rules.logs import half_life_factor, ln, ln_exact
 from tidegate.rules.policy import EvidenceSettings
 from tidegate.rules.state_columns import StateColumns
 
-__all__ = ["RULES", "Evidence", "Increments", "few_bad_max", "learn", "settle", "threshold"]
+__all__ = [
+    "RULES",
+    "Evidence",
+    "Increments",
+    "few_bad_max",
+    "is_evident",
+    "learn",
+    "settle",
+    "threshold",
+]
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-_REQUESTS_MIN = 1000.0
-_THIRTY_DAYS_S = 30 * 86_400
-_MILD_EXTRA = 10.0
-"""Mild evidence must be ten times as rare by chance: its threshold is h + ln 10."""
 
 
 class Evidence(StateColumns):
@@ -37,6 +42,7 @@ class Evidence(StateColumns):
         "on_sharp": (np.bool_, 0, 0),
         "on_mild": (np.bool_, 0, 0),
         "since_boundary": (np.int64, -1, 0),
+        "threshold": (np.float64, 0.0, 0),
         "p0_requests": (np.float64, 0.0, 0),
         "p0_bad": (np.float64, 0.0, 0),
     }
@@ -45,6 +51,8 @@ class Evidence(StateColumns):
     on_sharp: Mask
     on_mild: Mask
     since_boundary: npt.NDArray[np.int64]
+    threshold: Floats
+    """h when requests were last weighed."""
     p0_requests: Floats
     p0_bad: Floats
 
@@ -68,11 +76,12 @@ class Increments:
     """h of each key."""
 
 
-def threshold(requests_per_s: Floats, active_keys: int) -> Floats:
+def threshold(requests_per_s: Floats, active_keys: int, s: EvidenceSettings) -> Floats:
     """H = ln(requests in 30 days at this rate), at least ln 1000, plus ln(active keys / 100) where that
     is positive: about one false onset a month for the whole installation. Shape (m,)."""
-    h = ln(np.maximum(requests_per_s * _THIRTY_DAYS_S, _REQUESTS_MIN))
-    return h + ln_exact(active_keys / 100.0) if active_keys > 100 else h
+    seconds = s.false_alarm_days * 86_400
+    h = ln(np.maximum(requests_per_s * seconds, float(s.requests_min)))
+    return h + ln_exact(active_keys / s.keys_free) if active_keys > s.keys_free else h
 
 
 def learned_share(evidence: Evidence, slots: npt.NDArray[np.int64], s: EvidenceSettings) -> Floats:
@@ -85,6 +94,7 @@ def learned_share(evidence: Evidence, slots: npt.NDArray[np.int64], s: EvidenceS
 def sequential(evidence: Evidence, seen: Increments, s: EvidenceSettings) -> None:
     """One boundary of both CUSUMs; starts evidence where a sum passes its threshold."""
     slots, n, bad = seen.slots, seen.requests, seen.bad
+    evidence.threshold[slots] = seen.threshold
     p0 = learned_share(evidence, slots, s)
     for total, on, p1_min, factor, h in (
         (evidence.sharp_sum, evidence.on_sharp, s.sharp_p1_min, s.sharp_factor, seen.threshold),
@@ -93,7 +103,7 @@ def sequential(evidence: Evidence, seen: Increments, s: EvidenceSettings) -> Non
             evidence.on_mild,
             s.mild_p1_min,
             s.mild_factor,
-            seen.threshold + ln_exact(_MILD_EXTRA),
+            seen.threshold + ln_exact(s.mild_rarer),
         ),
     ):
         p1 = np.maximum(p1_min, factor * p0)
@@ -102,6 +112,21 @@ def sequential(evidence: Evidence, seen: Increments, s: EvidenceSettings) -> Non
         moved = np.maximum(0.0, total[slots] + bad * rise - (n - bad) * fall)
         total[slots] = np.minimum(moved, s.cap_factor * h)
         on[slots] |= total[slots] > h
+
+
+def is_evident(
+    evidence: Evidence,
+    slots: npt.NDArray[np.int64],
+    requests: Floats,
+    bad: Floats,
+    s: EvidenceSettings,
+) -> Mask:
+    """Whether these requests alone are sharp evidence: their likelihood ratio is above h. Shapes (m,)."""
+    p0 = learned_share(evidence, slots, s)
+    p1 = np.maximum(s.sharp_p1_min, s.sharp_factor * p0)
+    ratio = bad * ln(p1 / p0) - (requests - bad) * ln((1.0 - p0) / (1.0 - p1))
+    evident: Mask = ratio > evidence.threshold[slots]
+    return evident
 
 
 RULES: tuple[Callable[[Evidence, Increments, EvidenceSettings], None], ...] = (sequential,)
@@ -122,7 +147,7 @@ def settle(
     enough = judged_requests >= s.end_requests_min
     for total, on, share, extra in (
         (evidence.sharp_sum, evidence.on_sharp, s.sharp_end_share, 0.0),
-        (evidence.mild_sum, evidence.on_mild, s.mild_end_share, ln_exact(_MILD_EXTRA)),
+        (evidence.mild_sum, evidence.on_mild, s.mild_end_share, ln_exact(s.mild_rarer)),
     ):
         faded = total[slots] < s.end_factor * (seen.threshold + extra)
         refuted = enough & (judged_bad <= few_bad_max(judged_requests, share, s.end_probability))

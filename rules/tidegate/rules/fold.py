@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules import fold_kernel as kernel
-from tidegate.schemas.cells import Cells, Exemplars
+from tidegate.schemas.cells import Cells, Exemplars, Instances
 from tidegate.schemas.columns import SpanColumns
 
 __all__ = ["fold"]
@@ -21,7 +21,7 @@ def fold(columns: SpanColumns) -> Cells:
     pairs = np.full(1 << (2 * keys_max).bit_length(), -1, np.int32)
     cells32, buckets = np.empty((3, 2 * n), np.int32), np.empty(2 * n, np.int64)
     cells16, exemplars = np.empty((2, 2 * n), np.uint16), np.empty((3, 2 * n), np.int32)
-    counts = np.zeros(3 + len(kernel.COUNTERS), np.int64)
+    counts = np.zeros(kernel.TOTALS + len(kernel.COUNTERS), np.int64)
     pair_of = np.empty((2, keys_max), np.int32)
     space = _space(n)
     kernel.fold_records(
@@ -30,6 +30,7 @@ def fold(columns: SpanColumns) -> Cells:
         columns.outcome,
         columns.effect,
         columns.service,
+        columns.instance,
         columns.target,
         columns.weight,
         columns.start_ns,
@@ -51,9 +52,10 @@ def fold(columns: SpanColumns) -> Cells:
         buckets,
         cells16,
         exemplars,
+        space.tallies,
         counts,
     )
-    keys, cells, offered = counts[:3].tolist()
+    keys, cells, offered, tallied = counts[: kernel.TOTALS].tolist()
     names, number = _named(columns, pair_of[:, :keys])
     return Cells(
         record=cells32[kernel.RECORD, :cells],
@@ -70,9 +72,10 @@ def fold(columns: SpanColumns) -> Cells:
         exemplars=_exemplars(exemplars[:, :offered], number, space.scratch, columns),
         counters={
             name: count
-            for name, count in zip(kernel.COUNTERS, counts[3:].tolist(), strict=True)
+            for name, count in zip(kernel.COUNTERS, counts[kernel.TOTALS :].tolist(), strict=True)
             if count
         },
+        instances=_instances(space.tallies[:, :tallied], number, columns.instances),
     )
 
 
@@ -89,6 +92,7 @@ class _Space:
         self.scratch = np.empty((5, spans), np.int64)
         self.lows, self.highs = np.empty(spans, np.int64), np.empty(spans, np.int64)
         self.touched = np.empty(spans, np.int64)
+        self.tallies = np.empty((len(kernel.TALLY), spans), np.int64)
 
 
 def _space(spans: int) -> _Space:
@@ -127,4 +131,20 @@ def _exemplars(
         bin=scratch[kernel.SPAN_BIN, span].astype(np.uint16),
         trace_hi=columns.trace_hi[span],
         trace_lo=columns.trace_lo[span],
+    )
+
+
+def _instances(
+    tallies: npt.NDArray[np.int64], number: npt.NDArray[np.int32], names: list[str]
+) -> Instances:
+    """Copies: the tallies themselves are scratch."""
+    record, key, name, requests, failed, bucket = tallies
+    return Instances(
+        record.astype(np.int32),
+        number[key],
+        bucket.copy(),
+        name.astype(np.int32),
+        requests.astype(np.int32),
+        failed.astype(np.int32),
+        names,
     )

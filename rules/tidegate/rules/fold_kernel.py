@@ -16,21 +16,28 @@ from tidegate.schemas.cells import (
     EFFECT_SHIFT,
     EXEMPLAR_SLOW_MIN_NS,
     HAS_CALLS,
+    HAS_PARENT,
     INHERITED,
+    PARENT_FAILED,
     SELF_TIME,
 )
 from tidegate.schemas.compiling import bare_kernel
 from tidegate.schemas.outcome import FAILED_OUTCOMES, Outcome
 
-__all__ = ["CODE", "COUNTERS", "KEY", "RECORD", "WEIGHT", "fold_records"]
+__all__ = ["CODE", "COUNTERS", "KEY", "RECORD", "TALLY", "TOTALS", "WEIGHT", "fold_records"]
 
 COUNTERS = ("duplicate_spans", "invalid_times", "end_before_start")
+TOTALS = 4
+"""What `counts` begins with: keys, cells, exemplars, tallies; COUNTERS follow."""
+_DUPLICATES, _INVALID, _TURNED = range(TOTALS, TOTALS + len(COUNTERS))
 RECORD, KEY, WEIGHT = 0, 1, 2
 """Rows of `cells32`."""
 CODE, BIN = 0, 1
 """Rows of `cells16`."""
 HEAD, NEXT, SPAN_CODE, SPAN_BIN, SPAN_BUCKET = 0, 1, 2, 3, 4
-"""Rows of `scratch`."""
+"""Rows of `scratch`. HEAD is a request's newest call, and a call's request."""
+TALLY = ("record", "key", "name", "requests", "failed", "bucket")
+"""Rows of `tallies`."""
 
 _BUCKET_NS = BUCKET_MS * 1_000_000
 _TIME_MAX = np.uint64((1 << 63) - 1)
@@ -38,8 +45,11 @@ _ZERO = np.uint64(0)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SERVER, _CLIENT, _PRODUCER, _CONSUMER = 2, 3, 4, 5
 _FAILED = np.array([o in FAILED_OUTCOMES for o in Outcome] + [False, False])
-_NO_CHILD, _LEFT_OUT = -1, -2
-"""In `scratch[HEAD]`: a span without children; a duplicate, or one with times that can't be."""
+_NONE, _LEFT_OUT = -1, -2
+"""In `scratch[HEAD]`: nothing is linked; a duplicate, or a span with times that can't be."""
+_OF_RECORD, _OF_KEY, _OF_NAME, _REQUESTS, _FAILURES, _OF_BUCKET = range(len(TALLY))
+_TALLIES_FROM = -2
+"""In `table`, once a record is joined: its tally t is -2 - t. What the join left there is larger."""
 
 _STEPS = 32
 _FIRST_BIN = np.zeros(64 * _STEPS, np.int64)
@@ -214,8 +224,9 @@ def _join(
     table: Counts32,
     scratch: Ints,
     counts: Ints,
-) -> None:
-    """Links the CLIENT spans of a record to the requests they belong to, and leaves out what can't count."""
+) -> int:
+    """Links the calls of a record to the requests they belong to, and CLIENT spans to each other from there;
+    leaves out what can't count. Returns the mask of the table's part that this record takes."""
     size = 2
     while size < 2 * (last - first):
         size *= 2
@@ -224,7 +235,7 @@ def _join(
         table[np.uint64(i)] = -1
     for i in range(first, last):
         at = np.uint64(i)
-        scratch[HEAD, at] = _NO_CHILD
+        scratch[HEAD, at] = _NONE
         if kind[at] < _SERVER:
             continue
         is_request = _is_request(kind[at])
@@ -234,20 +245,57 @@ def _join(
             )
             if table[place] >= 0:
                 scratch[HEAD, at] = _LEFT_OUT
-                counts[3] += 1
+                counts[_DUPLICATES] += 1
                 continue
             table[place] = i
         if start_ns[at] == _ZERO or end_ns[at] == _ZERO or end_ns[at] > _TIME_MAX:
             scratch[HEAD, at] = _LEFT_OUT
-            counts[4] += 1
+            counts[_INVALID] += 1
     for i in range(first, last):
         at = np.uint64(i)
-        if kind[at] == _CLIENT and parent_id[at] != _ZERO and scratch[HEAD, at] != _LEFT_OUT:
+        is_call = kind[at] == _CLIENT or kind[at] == _PRODUCER
+        if is_call and parent_id[at] != _ZERO and scratch[HEAD, at] != _LEFT_OUT:
             place = _find(table, mask, kind, trace_hi, trace_lo, span_id, i, parent_id[at], True)
             parent = np.int64(table[np.uint64(place)])
             if parent >= 0 and scratch[HEAD, np.uint64(parent)] != _LEFT_OUT:
-                scratch[NEXT, at] = scratch[HEAD, np.uint64(parent)]
-                scratch[HEAD, np.uint64(parent)] = i
+                if kind[at] == _CLIENT:
+                    scratch[NEXT, at] = scratch[HEAD, np.uint64(parent)]
+                    scratch[HEAD, np.uint64(parent)] = i
+                scratch[HEAD, at] = parent
+    return mask
+
+
+@bare_kernel
+def _parent_bits(call: int, outcome: Small, effect: Small, scratch: Ints) -> int:
+    """What a failed call's code says of its request: nothing where that isn't in the record."""
+    parent = scratch[HEAD, np.uint64(call)]
+    if parent < 0 or effect[np.uint64(parent)] != 0:
+        return 0
+    return HAS_PARENT | (PARENT_FAILED if _FAILED[outcome[np.uint64(parent)]] else 0)
+
+
+@bare_kernel
+def _tally_of(
+    tallies: Ints, count: int, table: Counts32, mask: int, key: int, bucket: int, name: int
+) -> int:
+    """Number of this record's tally of (key, bucket, instance): `count` where it has none yet; that place in
+    the table is then taken."""
+    mixed = np.uint64(bucket) * np.uint64(0x100000001B3) + np.uint64(name)
+    mixed = (mixed * np.uint64(0x100000001B3) + np.uint64(key)) * _MIX
+    place = np.int64(mixed >> np.uint64(33)) & mask
+    while True:
+        number = _TALLIES_FROM - np.int64(table[np.uint64(place)])
+        if number < 0:
+            table[np.uint64(place)] = _TALLIES_FROM - count
+            return count
+        at = np.uint64(number)
+        if (
+            tallies[_OF_BUCKET, at] == bucket
+            and tallies[_OF_NAME, at] == name
+            and tallies[_OF_KEY, at] == key
+        ):
+            return number
+        place = (place + 1) & mask
 
 
 @bare_kernel
@@ -257,6 +305,7 @@ def fold_records(
     outcome: Small,
     effect: Small,
     service: Counts32,
+    instance: Counts32,
     target: Counts32,
     weight: Counts32,
     start_ns: Wide,
@@ -278,20 +327,21 @@ def fold_records(
     buckets: Ints,
     cells16: npt.NDArray[np.uint16],
     exemplars: Counts32,
+    tallies: Ints,
     counts: Ints,
 ) -> None:
     """Records are spans bounds[r]..bounds[r+1] of n.
 
-    Out: cells32 (3, 2n), buckets (2n,), cells16 (2, 2n); exemplars (3, 2n): record, key, span; counts:
-    keys, cells, exemplars, then COUNTERS. Scratch: table (power of two, at least 4n), scratch (5, n),
-    lows, highs, touched (n,); with k keys at most: pairs (power of two, at least 2k, filled with -1),
-    pair_of (2, k), best, stamp (2k,), stamp filled with -1.
+    Out: cells32 (3, 2n), buckets (2n,), cells16 (2, 2n); exemplars (3, 2n): record, key, span; tallies
+    (6, n); counts: keys, cells, exemplars, tallies, then COUNTERS. Scratch: table (power of two, at least
+    4n), scratch (5, n), lows, highs, touched (n,); with k keys at most: pairs (power of two, at least 2k,
+    filled with -1), pair_of (2, k), best, stamp (2k,), stamp filled with -1.
     """
-    cell, offered = 0, 0
+    cell, offered, tallied = 0, 0, 0
     pairs_mask = len(pairs) - 1
     for record in range(len(bounds) - 1):
         first, last = bounds[record], bounds[record + 1]
-        _join(
+        mask = _join(
             first,
             last,
             kind,
@@ -306,6 +356,7 @@ def fold_records(
             counts,
         )
         touched_count = 0
+        first_tally = tally = tallied
         for i in range(first, last):
             at = np.uint64(i)
             if kind[at] < _SERVER or scratch[HEAD, at] == _LEFT_OUT:
@@ -313,7 +364,7 @@ def fold_records(
             end = np.int64(end_ns[at])
             start = end
             if start_ns[at] > end_ns[at]:
-                counts[5] += 1
+                counts[_TURNED] += 1
             else:
                 start = np.int64(start_ns[at])
             failed = _FAILED[outcome[at]]
@@ -328,6 +379,28 @@ def fold_records(
                 pairs, pairs_mask, pair_of, counts, service[at], target[at] if is_call else -1
             )
             bucket, duration_bin = end // _BUCKET_NS, _bin_of(end - start)
+            if is_call:
+                if failed and effect[at] == 0:
+                    code |= _parent_bits(i, outcome, effect, scratch)
+            elif instance[at] >= 0 and effect[at] == 0:
+                to = np.uint64(tally)
+                # Spans of a resource and bucket mostly stand together.
+                if (
+                    tallied == first_tally
+                    or tallies[_OF_BUCKET, to] != bucket
+                    or tallies[_OF_NAME, to] != instance[at]
+                    or tallies[_OF_KEY, to] != key
+                ):
+                    name = np.int64(instance[at])
+                    tally = _tally_of(tallies, tallied, table, mask, key, bucket, name)
+                    to = np.uint64(tally)
+                    if tally == tallied:
+                        tallied += 1
+                        tallies[_OF_RECORD, to], tallies[_OF_KEY, to] = record, key
+                        tallies[_OF_NAME, to], tallies[_OF_BUCKET, to] = name, bucket
+                        tallies[_REQUESTS, to], tallies[_FAILURES, to] = 0, 0
+                tallies[_REQUESTS, to] += 1
+                tallies[_FAILURES, to] += 1 if failed else 0
             to = np.uint64(cell)
             cells32[RECORD, to], cells32[KEY, to], cells32[WEIGHT, to] = record, key, weight[at]
             buckets[to] = bucket
@@ -362,4 +435,4 @@ def fold_records(
             exemplars[1, offered] = touched[k] // 2
             exemplars[2, offered] = lows[k]
             offered += 1
-    counts[1], counts[2] = cell, offered
+    counts[1], counts[2], counts[3] = cell, offered, tallied

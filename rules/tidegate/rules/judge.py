@@ -36,8 +36,6 @@ Floats = npt.NDArray[np.float64]
 
 FAST, WINDOW, LONG = 0, 1, 2
 WINDOW_SECONDS = (5.0, 30.0, 300.0)
-REQUESTS_MIN = 20
-"""The judged window is the smallest that holds this many requests, else the long one."""
 
 
 @dataclass(slots=True)
@@ -91,7 +89,11 @@ class WindowTotals:
     effective: Floats
     offered: Floats
     """Admitted and shed, adjusted."""
+    weight: Floats
+    """Adjusted count, 64 = 1."""
     fast_requests: Ints
+    fast_offered: Floats
+    """Admitted and shed, adjusted, in the fast window."""
 
 
 def window_totals(windows: Windows, slots: Ints) -> WindowTotals:
@@ -105,7 +107,9 @@ def window_totals(windows: Windows, slots: Ints) -> WindowTotals:
         out[:, 0],
         weight * weight / np.maximum(squared, 1.0),
         (out[:, 1] + out[:, 3]) / WEIGHT_ONE,
+        weight,
         fast[:, 0],
+        (fast[:, 1] + fast[:, 3]) / WEIGHT_ONE,
     )
 
 
@@ -119,11 +123,15 @@ def judged_window(
     slots: Ints,
     outcome_weights: Floats,
     target_bin: Ints,
+    *,
+    requests_min: int,
+    may_be_fast: bool = True,
 ) -> JudgedWindow:
-    """Looks the judged windows of these slots up. outcome_weights (m, outcomes), target_bin (m,)."""
+    """Looks the judged windows of these slots up: the smallest that holds `requests_min`, else the long
+    one. outcome_weights (m, outcomes), target_bin (m,)."""
     fast, window, long = windows.fast[slots], windows.window[slots], windows.long[slots]
-    has_fast = effective(fast) >= REQUESTS_MIN
-    has_window = effective(window) >= REQUESTS_MIN
+    has_fast = may_be_fast & (effective(fast) >= requests_min)
+    has_window = effective(window) >= requests_min
     which = np.where(has_fast, FAST, np.where(has_window, WINDOW, LONG)).astype(np.int8)
     counts = np.where(has_fast[:, None], fast, np.where(has_window[:, None], window, long))
     judged = JudgedWindow(

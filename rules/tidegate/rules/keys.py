@@ -29,6 +29,7 @@ class Keys:
         self.names: list[tuple[str, str] | None] = [None] * self.capacity
         self.scopes: list[str] = [""] * self.capacity
         self.hash = np.zeros(self.capacity, np.uint32)
+        self.is_edge = np.zeros(self.capacity, np.bool_)
         self.service_slot = np.full(self.capacity, -1, np.int64)
         """Row of the service a key belongs to, in the columns kept per service name."""
         self._services: dict[str, int] = {}
@@ -62,6 +63,7 @@ class Keys:
         self.names[slot] = (service, target)
         self.scopes[slot] = scope
         self.hash[slot] = stable_hash(scope)
+        self.is_edge[slot] = bool(target)
         if is_new_service:
             self._services[service] = (
                 self._free_services.pop() if self._free_services else len(self._services)
@@ -105,6 +107,14 @@ class Keys:
             self._rank[self._order] = np.arange(len(slots))
         return self._order
 
+    def service_rows(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """For each of these slots the place among them of its service's own key, -1 without. Shape kept."""
+        place = np.full(self.capacity, -1, np.int64)
+        own = np.flatnonzero(~self.is_edge[slots])
+        place[self.service_slot[slots[own]]] = own
+        rows: npt.NDArray[np.int64] = place[self.service_slot[slots]]
+        return rows
+
     def rank(self) -> npt.NDArray[np.int64]:
         """Place of each live slot in `in_order`, shape (capacity,)."""
         self.in_order()
@@ -121,6 +131,7 @@ class Keys:
         self.names += [None] * old
         self.scopes += [""] * old
         self.hash = np.concatenate((self.hash, np.zeros(old, np.uint32)))
+        self.is_edge = np.concatenate((self.is_edge, np.zeros(old, np.bool_)))
         self.service_slot = np.concatenate((self.service_slot, np.full(old, -1, np.int64)))
         self._service_keys = np.concatenate((self._service_keys, np.zeros(old, np.int64)))
         self._free = list(range(self.capacity - 1, old - 1, -1))

@@ -3,7 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tidegate.rules.in_force import Due
 from tidegate.rules.standing import Snapshot
+from tidegate.schemas.alert import Alert
 from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
 from tidegate.schemas.health import Health
 from tidegate.schemas.scope import lease_key
@@ -18,6 +20,11 @@ class Outputs:
     decisions: list[Decision] = field(default_factory=list)
     tombstones: list[tuple[int, str]] = field(default_factory=list)
     """(boundary, scope) of keys that were dropped."""
+    shadow: list[Decision] = field(default_factory=list)
+    """Of a policy that is tried beside the one in force: never obeyed."""
+    alerts: list[Alert] = field(default_factory=list)
+    applied: list[tuple[int, Due]] = field(default_factory=list)
+    """(boundary, entry) of what operators asked for, in force from that boundary on."""
     leases: list[Lease] = field(default_factory=list)
     health: list[Health] = field(default_factory=list)
     snapshot: Snapshot | None = None
@@ -32,6 +39,9 @@ class Outputs:
         """Takes over what came out later."""
         self.decisions += other.decisions
         self.tombstones += other.tombstones
+        self.shadow += other.shadow
+        self.alerts += other.alerts
+        self.applied += other.applied
         self.leases += other.leases
         self.health += other.health
         self.snapshot = other.snapshot or self.snapshot

@@ -9,8 +9,9 @@ No Python object per cell or per source record: 1.7 spans a record at 100,000 re
 0.5 us a record here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,10 @@ import numpy.typing as npt
 from tidegate.rules.cutting import SourceRecords, cut_blocks, target_partitions
 from tidegate.schemas.cells import Cells
 from tidegate.schemas.partials import (
+    BLOCK_COLUMNS,
+    CELL_COLUMNS,
+    EXEMPLAR_COLUMNS,
+    INSTANCE_COLUMNS,
     RECORD_BYTES_MAX,
     Blocks,
     Source,
@@ -33,25 +38,12 @@ _TAIL_BYTES_MAX = 24_000
 """Longer watermark lists go into records of their own."""
 _MARKS_PER_RECORD_MAX = 4_000
 _REMEMBERED_SERVICES_MAX = 200_000
-_BLOCK_COLUMNS = (
-    "source",
-    "offset",
-    "part",
-    "parts",
-    "kafka_ms",
-    "cells_count",
-    "exemplars_count",
-)
-_CELL_COLUMNS = ("key", "bucket", "code", "bin", "count", "weight")
-_EXEMPLAR_COLUMNS = (
-    "exemplar_key",
-    "exemplar_bucket",
-    "exemplar_code",
-    "exemplar_bin",
-    "exemplar_trace_hi",
-    "exemplar_trace_lo",
-)
+_ROWS = (CELL_COLUMNS, EXEMPLAR_COLUMNS, INSTANCE_COLUMNS)
+_COUNTS = ("cells_count", "exemplars_count", "instances_count")
+"""How many of these rows each block owns."""
+_KEYS = ("key", "exemplar_key", "instance_key")
 Ints = npt.NDArray[np.int64]
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ class Packer:
     def __init__(self, partitions_count: int) -> None:
         self.partitions_count = partitions_count
         self.cells_count = 0
-        """Cells and exemplars held."""
+        """Cells, exemplars and rows of instances held."""
         self.blocks_count = 0
         self._partition_of: dict[str, int] = {}
         self._sources: dict[Source, int] = {}
@@ -98,11 +90,13 @@ class Packer:
     ) -> None:
         """Takes a batch's cells; `source`, `offset` and `kafka_ms` have one element per record of it.
 
-        Raises ValueError where an exemplar belongs to no cell of its record and partition.
+        Raises ValueError where an exemplar or a row of instances belongs to no cell of its record and
+        partition.
         """
         if not len(cells.key):
             return
-        numbers = self._numbers(cells.keys)
+        numbers = _numbers(self._key_numbers, cells.keys)
+        names = _numbers(self._instance_numbers, cells.instances.names)
         for partition, blocks in cut_blocks(
             cells,
             SourceRecords(source, offset, kafka_ms),
@@ -110,8 +104,10 @@ class Packer:
         ):
             blocks.key = numbers[blocks.key]
             blocks.exemplar_key = numbers[blocks.exemplar_key]
+            blocks.instance_key = numbers[blocks.instance_key]
+            blocks.instance_name = names[blocks.instance_name]
             self._held.setdefault(partition, []).append(blocks)
-            self.cells_count += len(blocks.key) + len(blocks.exemplar_key)
+            self.cells_count += sum(len(getattr(blocks, name)) for name in _KEYS)
             self.blocks_count += len(blocks.offset)
 
     def flush(
@@ -122,13 +118,13 @@ class Packer:
     ) -> list[PackedRecord]:
         """Everything held, by partition; with `marks` the last record of every partition carries them
         and `listed`, after all blocks."""
-        keys, sources = list(self._key_numbers), list(self._sources)
+        names = _Names.of(self._key_numbers, self._instance_numbers, self._sources)
         tail = _tail_bytes(marks, listed)
         mine = tail if tail <= _TAIL_BYTES_MAX else 0
         out = []
         for partition in range(self.partitions_count) if marks else sorted(self._held):
             held = self._held.get(partition)
-            pieces = _pieces(_joined(held), keys, sources, spare=mine) if held else []
+            pieces = _pieces(_joined(held), names, spare=mine) if held else []
             if marks and mine and pieces:
                 last, used = pieces.pop()
                 out += [self._encode(partition, *piece) for piece in pieces]
@@ -149,17 +145,11 @@ class Packer:
     def _forget(self) -> None:
         self._held: dict[int, list[Blocks]] = {}
         self._key_numbers: dict[tuple[str, str], int] = {}
+        self._instance_numbers: dict[str, int] = {}
         self.cells_count = 0
         self.blocks_count = 0
         if len(self._partition_of) > _REMEMBERED_SERVICES_MAX:
             self._partition_of = {}
-
-    def _numbers(self, keys: list[tuple[str, str]]) -> npt.NDArray[np.int32]:
-        numbers = self._key_numbers
-        found = list(map(numbers.get, keys))
-        if None in found:
-            found = [numbers.setdefault(key, len(numbers)) for key in keys]
-        return np.array(found, np.int32)
 
     def _encode(
         self,
@@ -198,53 +188,82 @@ def _tail_bytes(marks: Sequence[SourceMark], listed: Sequence[tuple[str, int]]) 
     return sources + sum(len(topic.encode()) + 15 for topic, _ in listed)
 
 
+def _numbers(known: dict[Name, int], names: list[Name]) -> npt.NDArray[np.int32]:
+    """Number of each name, given out in the order of first use."""
+    found = list(map(known.get, names))
+    if None in found:
+        found = [known.setdefault(name, len(known)) for name in names]
+    return np.array(found, np.int32)
+
+
+@dataclass(slots=True)
+class _Names:
+    """What the indexes of held blocks stand for, and how many bytes each name takes in msgpack."""
+
+    keys: list[tuple[str, str]]
+    instances: list[str]
+    sources: list[Source]
+    key_bytes: Ints
+    """With its two indexes."""
+    instance_bytes: Ints
+    source_bytes: Ints
+
+    @classmethod
+    def of(
+        cls, keys: Iterable[tuple[str, str]], instances: Iterable[str], sources: Iterable[Source]
+    ) -> "_Names":
+        """Of names in the order of their numbers."""
+        keys, instances, sources = list(keys), list(instances), list(sources)
+        return cls(
+            keys,
+            instances,
+            sources,
+            np.array([len(s.encode()) + len(t.encode()) + 18 for s, t in keys], np.int64),
+            np.array([len(name.encode()) + 5 for name in instances], np.int64),
+            np.array([len(s.topic_id.encode()) + 15 for s in sources], np.int64),
+        )
+
+
 def _joined(held: list[Blocks]) -> Blocks:
     if len(held) == 1:
         return held[0]
     columns = {
         name: np.concatenate([getattr(blocks, name) for blocks in held])
-        for name in (*_BLOCK_COLUMNS, *_CELL_COLUMNS, *_EXEMPLAR_COLUMNS)
+        for columns in (BLOCK_COLUMNS, *_ROWS)
+        for name in columns
     }
-    return Blocks(**columns, keys=[])
+    return Blocks(**columns, keys=[], instances=[])
 
 
-def _pieces(
-    blocks: Blocks, keys: list[tuple[str, str]], sources: list[Source], *, spare: int
-) -> list[tuple[Blocks, list[Source]]]:
+def _pieces(blocks: Blocks, names: _Names, *, spare: int) -> list[tuple[Blocks, list[Source]]]:
     """Runs of blocks, each with its own dictionaries, whose encoding stays below the limit.
 
     The widths a column needs over all blocks bound those it needs in any run of them.
     """
     budget = RECORD_BYTES_MAX - _FIXED_BYTES - spare
-    cells_at = np.concatenate(([0], np.cumsum(blocks.cells_count, dtype=np.int64)))
-    exemplars_at = np.concatenate(([0], np.cumsum(blocks.exemplars_count, dtype=np.int64)))
-    per_block = _width(blocks, _BLOCK_COLUMNS)
-    per_cell, per_exemplar = _width(blocks, _CELL_COLUMNS), _width(blocks, _EXEMPLAR_COLUMNS)
-    plain = np.arange(len(blocks.offset) + 1) * per_block
-    plain = plain + cells_at * per_cell + exemplars_at * per_exemplar
-    # A name in msgpack, and its key's two indexes.
-    key_bytes = np.array([len(s.encode()) + len(t.encode()) + 18 for s, t in keys], np.int64)
-    source_bytes = np.array([len(s.topic_id.encode()) + 15 for s in sources], np.int64)
+    rows_at = [
+        np.concatenate(([0], np.cumsum(getattr(blocks, name), dtype=np.int64))) for name in _COUNTS
+    ]
+    plain = np.arange(len(blocks.offset) + 1) * _width(blocks, BLOCK_COLUMNS)
+    for starts, columns in zip(rows_at, _ROWS, strict=True):
+        plain = plain + starts * _width(blocks, columns)
+    dictionaries = (
+        *((column, starts, names.key_bytes) for column, starts in zip(_KEYS, rows_at, strict=True)),
+        ("instance_name", rows_at[2], names.instance_bytes),
+        ("source", np.arange(len(blocks.offset) + 1), names.source_bytes),
+    )
     out = []
     at = 0
     while at < len(blocks.offset):
         end = int(np.searchsorted(plain, plain[at] + budget, side="right")) - 1
         end = min(max(end, at + 1), len(blocks.offset))
-        cells = slice(int(cells_at[at]), int(cells_at[end]))
-        exemplars = slice(int(exemplars_at[at]), int(exemplars_at[end]))
-        names = _first_bytes(blocks.key[cells], key_bytes)
-        offered = _first_bytes(blocks.exemplar_key[exemplars], key_bytes)
-        writers = _first_bytes(blocks.source[at:end], source_bytes)
-        size = (
-            plain[at + 1 : end + 1]
-            - plain[at]
-            + names[cells_at[at + 1 : end + 1] - cells_at[at]]
-            + offered[exemplars_at[at + 1 : end + 1] - exemplars_at[at]]
-            + writers[1:]
-        )
+        size = plain[at + 1 : end + 1] - plain[at]
+        for name, rows, cost in dictionaries:
+            index = getattr(blocks, name)[int(rows[at]) : int(rows[end])]
+            size = size + _first_bytes(index, cost)[rows[at + 1 : end + 1] - rows[at]]
         # At least one part: `cutting` has seen to it that one alone fits.
         end = at + max(1, int(np.searchsorted(size, budget, side="right")))
-        out.append(_piece(blocks, at, end, cells_at, exemplars_at, keys, sources))
+        out.append(_piece(blocks, at, end, rows_at, names))
         at = end
     return out
 
@@ -265,27 +284,24 @@ def _first(index: npt.NDArray[np.int32], names_count: int) -> Ints:
 
 
 def _piece(
-    blocks: Blocks,
-    at: int,
-    end: int,
-    cells_at: Ints,
-    exemplars_at: Ints,
-    keys: list[tuple[str, str]],
-    sources: list[Source],
+    blocks: Blocks, at: int, end: int, rows_at: list[Ints], names: _Names
 ) -> tuple[Blocks, list[Source]]:
-    columns = {name: getattr(blocks, name)[at:end] for name in _BLOCK_COLUMNS}
-    for names, bounds in ((_CELL_COLUMNS, cells_at), (_EXEMPLAR_COLUMNS, exemplars_at)):
-        columns |= {
-            name: getattr(blocks, name)[int(bounds[at]) : int(bounds[end])] for name in names
-        }
-    both = np.concatenate((columns["key"], columns["exemplar_key"]))
-    columns["key"], used = _renumbered(both, len(keys))
-    columns["exemplar_key"] = columns["key"][len(both) - len(columns["exemplar_key"]) :]
-    columns["key"] = columns["key"][: len(both) - len(columns["exemplar_key"])]
-    columns["source"], writers = _renumbered(columns["source"], len(sources))
+    columns = {name: getattr(blocks, name)[at:end] for name in BLOCK_COLUMNS}
+    for mine, bounds in zip(_ROWS, rows_at, strict=True):
+        rows = slice(int(bounds[at]), int(bounds[end]))
+        columns |= {name: getattr(blocks, name)[rows] for name in mine}
+    keys, used = _renumbered(np.concatenate([columns[name] for name in _KEYS]), len(names.keys))
+    ends = np.cumsum([len(columns[name]) for name in _KEYS])
+    columns |= dict(zip(_KEYS, np.split(keys, ends[:-1]), strict=True))
+    columns["instance_name"], present = _renumbered(columns["instance_name"], len(names.instances))
+    columns["source"], writers = _renumbered(columns["source"], len(names.sources))
     return (
-        Blocks(**columns, keys=[keys[number] for number in used.tolist()]),
-        [sources[number] for number in writers.tolist()],
+        Blocks(
+            **columns,
+            keys=[names.keys[number] for number in used.tolist()],
+            instances=[names.instances[number] for number in present.tolist()],
+        ),
+        [names.sources[number] for number in writers.tolist()],
     )
 
 
@@ -299,7 +315,7 @@ def _renumbered(
     return number[index], used
 
 
-def _width(blocks: Blocks, names: Sequence[str]) -> int:
+def _width(blocks: Blocks, names: Iterable[str]) -> int:
     """Bytes that one row of these columns takes at most."""
     return sum(_column_width(getattr(blocks, name)) for name in names)
 

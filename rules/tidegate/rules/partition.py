@@ -1,66 +1,50 @@
-"""One partition's memory, and one boundary of it: merge, judge, decide, learn, forget.
+"""One partition's memory, and one boundary of it: what operators asked for, merge, judge, forget.
 
-Vectorised over keys; a Python loop runs only over keys whose decision is published. Nothing here depends
-on the order in which cells arrived.
+The traffic is kept once; the policy in force judges it, and so does, while one is tried, a candidate.
 """
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules import baseline, evidence, level_step, services
-from tidegate.rules import window_kernel as kernel
-from tidegate.rules.baseline import TICK_BOUNDARIES, Baselines
-from tidegate.rules.evidence import Evidence, Increments
-from tidegate.rules.exemplars import Exemplars
-from tidegate.rules.judge import (
-    JudgedWindow,
-    WindowTotals,
-    judged_window,
-    per_second,
-    weighted_ratio,
-    window_totals,
-)
-from tidegate.rules.keys import Keys
-from tidegate.rules.level_step import LevelChanges, LevelInputs, LevelState
-from tidegate.rules.pending import Arrived, Pending, merge
-from tidegate.rules.policy import PROFILE_NAMES, Policy
-from tidegate.rules.score import Judged, score, score_level
-from tidegate.rules.services import Services
-from tidegate.rules.state_columns import StateColumns
-from tidegate.rules.window import Merged, Windows
-from tidegate.schemas.bins import BIN_VALUE_NS, bin_of_ns
+from tidegate.rules import hardness
+from tidegate.rules.alerts import AlertEvent
+from tidegate.rules.baseline import TICK_BOUNDARIES
+from tidegate.rules.in_force import Due, InForce, is_in_rollout, is_match
+from tidegate.rules.judgement import Judgement, Ruling, Telemetry, Told
+from tidegate.rules.level import OperatorEvent
+from tidegate.rules.pending import Arrived
+from tidegate.rules.policy import Policy, PolicyError, policy_from_content
+from tidegate.rules.traffic import SHED_EFFECTS, Traffic
+from tidegate.rules.window import Merged
 from tidegate.schemas.cells import BUCKET_MS, EFFECT_SHIFT
+from tidegate.schemas.control import (
+    Abort,
+    LatchReset,
+    OverrideClear,
+    OverrideSet,
+    PolicyPush,
+    Promote,
+    Relearn,
+)
 from tidegate.schemas.level import Level
-from tidegate.schemas.outcome import Effect
-from tidegate.schemas.scope import OTHER
 
-__all__ = ["KeyState", "Partition", "Stepped"]
+__all__ = ["Candidate", "Partition", "Stepped"]
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
-class KeyState(StateColumns):
-    """What is kept per key beside windows, evidence, baseline and level."""
+@dataclass(slots=True)
+class Candidate:
+    """A policy that is tried beside the one in force."""
 
-    spec: ClassVar[dict[str, tuple[type, float, int]]] = {
-        "score": (np.int32, -1, 0),
-        "seen_boundary": (np.int64, -1, 0),
-        "made_boundary": (np.int64, -1, 0),
-        "is_published": (np.bool_, 0, 0),
-    }
-    score: npt.NDArray[np.int32]
-    """Thousandths, -1 unknown; held while nothing is merged."""
-    seen_boundary: Ints
-    """The last boundary that merged anything of the key; -1: its cells are still waiting, so for all
-    that is published it does not exist yet."""
-    made_boundary: Ints
-    """The first boundary after the key got its slot."""
-    is_published: npt.NDArray[np.bool_]
+    push: PolicyPush
+    """How: grey for some services, or shadow."""
+    judgement: Judgement
+    since_boundary: int
 
 
 @dataclass(slots=True)
@@ -69,380 +53,265 @@ class Stepped:
 
     slots: Ints
     merged: Merged
-    touched: npt.NDArray[np.bool_]
+    touched: Mask
     """Which keys merged something at this boundary."""
-    qps: Floats
-    changes: LevelChanges
-    """By live key."""
+    ruling: Ruling
+    """Of the policy in force."""
+    tried: Ruling | None
+    """Of the candidate."""
+    is_candidates: Mask
+    """Keys whose published decision is the candidate's (grey)."""
+    is_overridden_anew: Mask
+    """Keys for which an override began or ended."""
     dropped: list[str]
     """Scopes that ended here."""
-    is_dropped: npt.NDArray[np.bool_]
+    is_dropped: Mask
     """By live key; its slot is free already."""
     shed_count: int
     """Requests that clients turned away, merged at this boundary."""
+    applied: list[Due] = field(default_factory=list)
+    """What operators had asked for, in force from here on."""
+    counters: Counter[str] = field(default_factory=Counter)
+    events: list[AlertEvent] = field(default_factory=list)
+    """What is to be said of live keys."""
+    telemetry_events: list[AlertEvent] = field(default_factory=list)
+    ended: list[tuple[str, AlertEvent]] = field(default_factory=list)
+    """(scope, event) of keys that ended here."""
 
 
 class Partition:
-    """All state of one evaluate partition. Rows of all columns grow together with `keys`."""
+    """All state of one evaluate partition."""
 
-    def __init__(self, policy: Policy, *, partitions_count: int) -> None:
-        self.policy = policy
+    def __init__(self, number: int, policy: Policy, *, partitions_count: int) -> None:
+        self.number = number
         self.partitions_count = partitions_count
-        self.keys = Keys(services_max=policy.services_max, keys_max=policy.keys_max)
-        capacity = self.keys.capacity
-        self.settings = np.zeros(capacity, np.int64)
-        """Index into the policy's settings, by slot."""
-        self.windows = Windows(capacity)
-        self.evidence = Evidence(capacity)
-        self.baselines = Baselines(capacity)
-        self.levels = LevelState(capacity)
-        self.key_state = KeyState(capacity)
-        self.services = Services(capacity)
-        self.exemplars = Exemplars()
-        self.pending = Pending()
-        self.other_slot = -1
+        self.traffic = Traffic(services_max=policy.services_max, keys_max=policy.keys_max)
+        self.judgement = Judgement(
+            policy, self.traffic.keys.capacity, partitions_count=partitions_count
+        )
+        self.candidate: Candidate | None = None
+        self.in_force = InForce()
 
-    def slot_of(self, service: str, target: str, *, may_add: bool = True) -> tuple[int, bool]:
-        """(slot, is_overflow). Keys beyond a limit share the slot `other`, which is never judged."""
-        if not may_add:
-            known = self.keys.by_key.get((service, target))
-            return (self._other(), True) if known is None else (known, False)
-        before = len(self.keys)
-        slot = self.keys.slot_of(service, target)
-        if slot < 0:
-            return self._other(), True
-        if len(self.keys) != before:
-            self._settle_new(slot, service, target)
-        return slot, False
+    @property
+    def policy(self) -> Policy:
+        """In force at the last boundary."""
+        return self.judgement.policy
 
-    def _other(self) -> int:
-        if self.other_slot < 0:
-            self.other_slot = self.keys.reserve(OTHER, "")
-            self._settle_new(self.other_slot, OTHER, "")
-        return self.other_slot
+    def judgements(self) -> tuple[Judgement, ...]:
+        """That in force, then the candidate's."""
+        tried = () if self.candidate is None else (self.candidate.judgement,)
+        return (self.judgement, *tried)
 
-    def _settle_new(self, slot: int, service: str, target: str) -> None:
-        if self.keys.capacity > len(self.settings):
-            self._grow(self.keys.capacity)
-        self.settings[slot] = self.policy.settings_for(service, target)
-        if service == OTHER:
-            self.other_slot = slot
-
-    def _grow(self, capacity: int) -> None:
-        more = capacity - len(self.settings)
-        self.settings = np.concatenate((self.settings, np.zeros(more, np.int64)))
-        for state in (*self.key_columns(), self.services):
-            state.grow(capacity)
-        self.windows.grow(capacity)
-
-    def restore_key(self, service: str, target: str) -> int:
-        """A slot for a key of a snapshot, whatever the limits are now."""
-        slot = self.keys.reserve(service, target)
-        self._settle_new(slot, service, target)
-        return slot
-
-    def key_columns(self) -> tuple[StateColumns, ...]:
-        """All state with one row per key that outlives the window."""
-        return (self.evidence, self.baselines, self.levels, self.key_state)
-
-    def target_bin(self) -> Ints:
-        """By slot: the policy's target, else the baseline's; -1 while none is known."""
-        fixed_ms = self.policy.columns.target_ms[self.settings]
-        fixed = bin_of_ns(np.maximum(fixed_ms, 0).astype(np.int64) * 1_000_000)
-        return np.where(fixed_ms > 0, fixed, self.baselines.target_bin).astype(np.int64)
-
-    def target_ms(self, slots: Ints) -> Ints:
-        """The same in ms, for some slots; -1 while none is known."""
-        fixed_ms = self.policy.columns.target_ms[self.settings[slots]]
-        learned_us = self.baselines.target_us[slots]
-        learned_ms = np.where(learned_us >= 0, learned_us // 1000, -1)
-        return np.where(fixed_ms > 0, fixed_ms, learned_ms).astype(np.int64)
-
-    def step(self, cells: Arrived | None, boundary: int) -> Stepped:
+    def step(self, cells: Arrived | None, boundary: int, telemetry: Telemetry) -> Stepped:
         """Everything that a boundary does, from the cells that fell due."""
-        in_order = self.keys.in_order()
-        merged = _NOTHING
-        self.windows.advance(boundary)
-        if cells is not None:
-            merged = merge(cells, boundary, rank=self.keys.rank(), in_order=in_order)
-            services.feed(
-                self.services.lags,
-                self.services.seen_from,
-                self.services.seen_last,
-                self.keys.service_slot,
-                cells.slot,
-                cells.bucket,
-                cells.lag,
-                cells.count,
-                boundary,
-            )
-        target_bin = self.target_bin()
-        self.windows.merge(merged, boundary)
-        self.exemplars.merge(
+        applied, unknown_count = self.in_force.due(boundary)
+        counters: Counter[str] = Counter({"control_refused": unknown_count})
+        asked: list[LatchReset | Relearn] = []
+        touched_patterns = [o.scope for o in self.in_force.expire(boundary * BUCKET_MS)]
+        for due in applied:
+            self._apply(due, boundary, asked, touched_patterns, counters)
+        # Sent again to a partition that has lost its snapshots, some are over by now.
+        touched_patterns += [o.scope for o in self.in_force.expire(boundary * BUCKET_MS)]
+        traffic = self.traffic
+        merged = traffic.merge(cells, boundary)
+        for judgement in self.judgements():
+            judgement.settle(traffic)
+        traffic.exemplars.merge(
             boundary,
             is_failed=self.policy.columns.is_failed,
-            settings=self.settings,
-            target_bin=target_bin,
+            settings=self.judgement.settings,
+            target_bin=self.judgement.target_bin(),
         )
-        live = self._live(in_order, merged, boundary)
-        found = self._increments(merged, boundary, live, target_bin)
-        touched: npt.NDArray[np.bool_] = np.asarray((found > 0).any(axis=1))
-        totals = window_totals(self.windows, live)
-        seen = services.seen_buckets(self.services, self.keys.service_slot[live], boundary)
-        qps = per_second(totals.offered, seen)
-        self._weigh_evidence(live, found, totals, seen, boundary, target_bin)
-        judged = self._score(live, found, qps, totals, target_bin)
-        changes = self._decide(live, found, qps, totals, judged, boundary)
-        self._learn(merged, live, found, boundary)
-        is_shed = np.isin((merged.code >> EFFECT_SHIFT) & 7, _SHED_EFFECTS)
+        live = traffic.live(merged, boundary)
+        operator = self._operator_events(live, asked)
+        told = Told(live, merged, boundary, operator, telemetry)
+        ruling = self.judgement.step(traffic, told)
+        tried = None
+        if self.candidate is not None:
+            tried = self.candidate.judgement.step(traffic, told)
+            counters.update(_differences(self.judgement, self.candidate.judgement, live, tried))
+        counters.update(ruling.counters)
+        is_touched = np.zeros(traffic.keys.capacity, np.bool_)
+        is_touched[merged.slot] = True
+        is_shed = np.isin((merged.code >> EFFECT_SHIFT) & 7, SHED_EFFECTS)
         shed_count = int(merged.count[is_shed].sum())
-        dropped, is_dropped = self._drop_idle(live, boundary)
-        return Stepped(live, merged, touched, qps, changes, dropped, is_dropped, shed_count)
-
-    def _live(self, in_order: Ints, merged: Merged, boundary: int) -> Ints:
-        """Keys that merged something now or before, but `other`. When a key's cells arrive depends on
-        how far ahead its source is; when they are merged doesn't."""
-        state = self.key_state
-        state.seen_boundary[merged.slot] = boundary
-        new = in_order[state.made_boundary[in_order] < 0]
-        state.made_boundary[new] = boundary
-        is_live = (state.seen_boundary[in_order] >= 0) & (in_order != self.other_slot)
-        live: Ints = in_order[is_live]
-        return live
-
-    def _increments(self, merged: Merged, boundary: int, live: Ints, target_bin: Ints) -> Floats:
-        place = np.full(self.keys.capacity, len(live), np.int64)  # a last row for `other`
-        place[live] = np.arange(len(live))
-        out = np.zeros((len(live) + 1, 10), np.float64)
-        kernel.increments(
-            merged.slot,
-            boundary - 1 - merged.age,
-            merged.code,
-            merged.bin,
-            merged.count,
-            merged.weight,
-            place,
-            self.settings,
-            self.policy.columns.is_failed,
-            target_bin,
-            self.levels.counts_from,
-            out,
+        stepped = Stepped(
+            slots=live,
+            merged=merged,
+            touched=is_touched[live],
+            ruling=ruling,
+            tried=tried,
+            is_candidates=self._is_candidates(live),
+            is_overridden_anew=self._matching(live, touched_patterns),
+            dropped=[],
+            is_dropped=np.zeros(len(live), np.bool_),
+            shed_count=shed_count,
+            applied=applied,
+            counters=counters,
         )
-        return out[:-1]
+        counters["overflow_instances"] += traffic.overflow_instances
+        self._tick_hardness(live, boundary)
+        self._tell(stepped, boundary)
+        self._drop_idle(stepped, boundary)
+        return stepped
 
-    def _weigh_evidence(
-        self,
-        live: Ints,
-        found: Floats,
-        totals: WindowTotals,
-        seen: Ints,
-        boundary: int,
-        target_bin: Ints,
-    ) -> None:
-        """Evidence moves only for keys that merged requests: silence is held."""
-        has = found[:, 0] > 0
-        if not has.any():
-            return
-        slots, mine = live[has], found[has]
-        rules = self.policy.evidence
-        requests = mine[:, 2] * mine[:, 2] / np.maximum(mine[:, 3], 1.0)
-        bad = requests * mine[:, 4] / np.maximum(mine[:, 2], 1.0)
-        rate = per_second(totals.effective[has], seen[has])
-        active = int((totals.requests > 0).sum())
-        h = evidence.threshold(rate, active * self.partitions_count)
-        increments = Increments(slots, requests, bad, h)
-        for rule in evidence.RULES:
-            rule(self.evidence, increments, rules)
-        on = np.flatnonzero(self.evidence.on_sharp[slots] | self.evidence.on_mild[slots])
-        if len(on):
-            judged = self._judge(slots[on], target_bin)
-            failed = self.policy.columns.is_failed[self.settings[slots[on]]]
-            bad_share = weighted_ratio(judged.counts, failed.astype(np.float64))
-            evidence.settle(
-                self.evidence,
-                Increments(slots[on], requests[on], bad[on], h[on]),
-                judged.requests,
-                bad_share * judged.requests + judged.slow,
-                rules,
-                boundary,
-            )
+    def _tick_hardness(self, live: Ints, boundary: int) -> None:
+        traffic, s = self.traffic, self.policy.baseline
+        turn = (boundary + traffic.keys.hash[live].astype(np.int64)) % TICK_BOUNDARIES == 0
+        hardness.tick(traffic.hardness, live[turn], s.day_half_life_s)
 
-    def _judge(self, slots: Ints, target_bin: Ints) -> JudgedWindow:
-        weights = self.policy.columns.outcome_weights[self.settings[slots]]
-        return judged_window(self.windows, slots, weights, target_bin[slots])
-
-    def _score(
-        self,
-        live: Ints,
-        found: Floats,
-        qps: Floats,
-        totals: WindowTotals,
-        target_bin: Ints,
-    ) -> JudgedWindow | None:
-        """Scores of keys that merged requests. Quantiles are looked up only where they can matter."""
-        has = found[:, 0] > 0
-        slots = live[has]
-        if not len(slots):
-            return None
-        columns, settings = self.policy.columns, self.settings[slots]
-        on_sharp, on_mild = self.evidence.on_sharp[slots], self.evidence.on_mild[slots]
-        matters = on_sharp | on_mild | (columns.profile[settings] != _GUARDED)
-        index = np.flatnonzero(matters)
-        zeros, none = np.zeros(len(slots)), np.full(len(slots), -1, np.int64)
-        table = Judged(
-            error_ratio=zeros.copy(),
-            p95_bin=none.copy(),
-            target_bin=target_bin[slots],
-            qps=qps[has],
-            expected_qps=columns.expected_qps[settings],
-            is_on_evidence=on_sharp | on_mild,
-            window_error_ratio=zeros.copy(),
-            window_requests=zeros.copy(),
-            window_p95_us=none.copy(),
-        )
-        judged = None
-        if len(index):
-            chosen = slots[index]
-            judged = self._judge(chosen, target_bin)
-            window = self.windows.window[chosen]
-            table.error_ratio[index] = judged.error_ratio
-            table.p95_bin[index] = judged.p95_bin
-            table.window_error_ratio[index] = weighted_ratio(
-                window, columns.outcome_weights[self.settings[chosen]]
-            )
-            table.window_requests[index] = totals.effective[has][index]
-            p95 = self.windows.sketches.quantile_bins(
-                chosen, 950, which=kernel.WINDOW, failed_too=True
-            )
-            table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
-        new = score(table, columns.profile[settings], self.policy.profiles)
-        self.key_state.score[slots] = np.where(new >= 0, new, self.key_state.score[slots])
-        return judged
-
-    def _decide(
-        self,
-        live: Ints,
-        found: Floats,
-        qps: Floats,
-        totals: WindowTotals,
-        judged: JudgedWindow | None,
-        boundary: int,
-    ) -> LevelChanges:
-        p90_ms = np.full(self.keys.capacity, -1, np.int64)
-        is_slow = np.zeros(self.keys.capacity, np.bool_)
-        if judged is not None:
-            p90_ms[judged.slots] = np.where(
-                judged.p90_bin >= 0, BIN_VALUE_NS[judged.p90_bin] // 1_000_000, -1
-            )
-            is_slow[judged.slots] = judged.slow > judged.error_ratio * judged.requests
-        scores = self.key_state.score[live]
-        mild_only = self.evidence.on_mild[live] & ~self.evidence.on_sharp[live]
-        guarded = self.policy.columns.profile[self.settings[live]] == _GUARDED
-        wanted = score_level(scores, self.policy.profiles.bands)
-        limit = np.where(mild_only & guarded, int(Level.DEGRADED_1), int(Level.LOCKED))
-        wanted = np.minimum(wanted, limit)
-        wanted = np.where(scores < 0, self.levels.level[live], wanted).astype(np.uint8)
-        ages = np.zeros(len(live), np.int64)
-        ramping = np.flatnonzero(self.levels.level[live] == int(Level.HALF_OPEN))
-        ages[ramping] = services.age_ms(self.services, self.keys.service_slot[live[ramping]])
-        changes = level_step.step(
-            self.levels,
+    def _tell(self, stepped: Stepped, boundary: int) -> None:
+        """Alerts, of the policy in force (grey or not: one voice calls people)."""
+        judgement, live = self.judgement, stepped.slots
+        silences = list(self.in_force.silences.values())
+        stepped.events = judgement.alarms.events(
+            self.traffic,
+            judgement.policy,
+            judgement.findings,
             live,
-            LevelInputs(
-                wanted=wanted,
-                score=scores,
-                requests=found[:, 0].astype(np.int64),
-                bad=found[:, 1].astype(np.int64),
-                after_requests=found[:, 5].astype(np.int64),
-                after_bad=found[:, 6].astype(np.int64),
-                after_probes=found[:, 7].astype(np.int64),
-                after_probes_bad=found[:, 8].astype(np.int64),
-                fast_requests=totals.fast_requests,
-                qps=qps,
-                idle_boundaries=boundary - self.key_state.seen_boundary[live],
-                age_boundaries=ages // BUCKET_MS,
-                p90_ms=p90_ms[live],
-                target_ms=self.target_ms(live),
-                is_slow_caused=is_slow[live],
-                jitter=self.keys.hash[live].astype(np.int64),
-            ),
-            self.policy.columns,
-            self.settings[live],
+            judgement.settings,
+            silences,
             boundary,
         )
-        self.evidence.clear(live[changes.resets_evidence])
-        recovered = live[changes.resets_evidence & guarded]
-        self.key_state.score[recovered] = 1000  # nothing is on evidence any more
-        return changes
+        stepped.telemetry_events = judgement.alarms.telemetry_events(
+            judgement.policy, stepped.ruling.is_panic, self.number, silences, boundary
+        )
 
-    def _learn(self, merged: Merged, live: Ints, found: Floats, boundary: int) -> None:
-        """Closed time without evidence teaches what is usual; then the keys whose turn it is decay."""
-        is_calm = (self.levels.level[live] == int(Level.CLOSED)) & ~(
-            self.evidence.on_sharp[live] | self.evidence.on_mild[live]
-        )
-        is_learning = np.zeros(self.keys.capacity, np.bool_)
-        is_learning[live[is_calm]] = True
-        baseline.feed(
-            self.baselines,
-            merged,
-            is_learning,
-            self.settings,
-            self.policy.columns.is_failed,
-            self.policy.baseline.bad_units,
-            boundary,
-        )
-        learns = is_calm & (found[:, 0] > 0)
-        evidence.learn(self.evidence, live[learns], found[learns, 0], found[learns, 1])
-        due = live[(boundary + self.keys.hash[live].astype(np.int64)) % TICK_BOUNDARIES == 0]
-        if len(due):
-            baseline.tick(self.baselines, due, self.policy.baseline, boundary)
-            evidence.forget(self.evidence, due, self.policy.evidence)
-        if boundary % TICK_BOUNDARIES == 0:
-            self.services.lags -= self.services.lags >> 1
+    # ---- what operators ask for ----
+
+    def _apply(
+        self,
+        due: Due,
+        boundary: int,
+        asked: list[LatchReset | Relearn],
+        patterns: list[str],
+        counters: Counter[str],
+    ) -> None:
+        counters["control_entries"] += 1
+        counters["control_late"] += due.is_late
+        match due.record:
+            case PolicyPush() as push:
+                try:
+                    policy = policy_from_content(due.policy)
+                except PolicyError:  # of another version of Tidegate: what is in force stays
+                    counters["control_refused"] += 1
+                else:
+                    self._push(push, policy, boundary)
+            case Promote():
+                if self.candidate is not None:
+                    self.judgement = self.candidate.judgement
+                    self.judgement.standing.is_relabelled[:] = True
+                    self._end_candidate()
+            case Abort():
+                self._end_candidate()
+            case LatchReset() | Relearn() as event:
+                asked.append(event)
+            case OverrideSet(scope=scope) | OverrideClear(scope=scope):
+                patterns.append(scope)
+                counters["control_refused"] += not self.in_force.apply(due.record)
+            case _:
+                counters["control_refused"] += not self.in_force.apply(due.record)
+
+    def _push(self, push: PolicyPush, policy: Policy, boundary: int) -> None:
+        if push.rollout == "full":
+            self.judgement.switch(policy, is_pushed=True)
+            self._end_candidate()
+            self.traffic.keys.services_max = policy.services_max
+            self.traffic.keys.keys_max = policy.keys_max
+        else:
+            # A second candidate takes the place of the first.
+            self._end_candidate()
+            self.candidate = Candidate(push, self.judgement.under(policy), boundary)
+
+    def _end_candidate(self) -> None:
+        """Keys whose decisions were the candidate's are published again under the policy in force."""
+        if self.candidate is not None and self.candidate.push.rollout == "grey":
+            self.judgement.standing.is_relabelled[:] = True
+        self.candidate = None
+
+    def _operator_events(
+        self, live: Ints, asked: list[LatchReset | Relearn]
+    ) -> npt.NDArray[np.int8]:
+        events = np.zeros(len(live), np.int8)
+        for event in asked:
+            rows = np.flatnonzero(self._matching(live, [event.scope]))
+            if isinstance(event, Relearn):
+                for judgement in self.judgements():
+                    judgement.relearn(live[rows])
+            else:
+                wanted = OperatorEvent.LOCK if event.action == "lock" else OperatorEvent.RESET
+                events[rows] = int(wanted)
+        return events
+
+    def _matching(self, live: Ints, patterns: list[str]) -> Mask:
+        found = np.zeros(len(live), np.bool_)
+        if not patterns:
+            return found
+        scopes = [self.traffic.keys.scopes[slot] for slot in live.tolist()]
+        for pattern in patterns:
+            if pattern == "*":
+                found[:] = True
+            else:
+                found |= np.fromiter((is_match(s, pattern) for s in scopes), np.bool_, len(scopes))
+        return found
+
+    def _is_candidates(self, live: Ints) -> Mask:
+        """Whose decisions are the candidate's."""
+        chosen = np.zeros(len(live), np.bool_)
+        if self.candidate is None or self.candidate.push.rollout != "grey":
+            return chosen
+        keys, push = self.traffic.keys, self.candidate.push
+        known: dict[str, bool] = {}
+        for row, slot in enumerate(live.tolist()):
+            service = (keys.names[slot] or ("", ""))[0]
+            if service not in known:
+                known[service] = is_in_rollout(service, push)
+            chosen[row] = known[service]
+        return chosen
+
+    # ---- what is shown ----
 
     def callers_of(self, slots: Ints) -> Ints:
         """Among how many callers probes are shared: one for an edge; for a service the edges to a target
         of its name, at least one (callers of other partitions aren't known here)."""
-        by_target = Counter(target for _, target in self.keys.by_key if target)
-        names = (self.keys.names[slot] or ("", "") for slot in slots.tolist())
+        keys = self.traffic.keys
+        by_target = Counter(target for _, target in keys.by_key if target)
+        names = (keys.names[slot] or ("", "") for slot in slots.tolist())
         return np.array([1 if target else max(1, by_target[s]) for s, target in names], np.int64)
 
-    def _drop_idle(self, live: Ints, boundary: int) -> tuple[list[str], npt.NDArray[np.bool_]]:
+    # ---- what ends ----
+
+    def _drop_idle(self, stepped: Stepped, boundary: int) -> None:
         """Keys that are closed and were not seen for `key_ttl_s` end."""
-        ttl = self.policy.columns.key_ttl_boundaries[self.settings[live]]
-        idle = boundary - self.key_state.seen_boundary[live] > ttl
-        is_dropped = idle & (self.levels.level[live] == int(Level.CLOSED))
-        unborn = self._never_merged(boundary) if boundary % TICK_BOUNDARIES == 0 else _EMPTY
-        ends = np.concatenate((live[is_dropped], unborn))
+        traffic, live = self.traffic, stepped.slots
+        ttl = self.policy.timing.key_ttl_s * 1000 // BUCKET_MS
+        idle = boundary - traffic.seen.last_boundary[live] > ttl
+        for judgement in self.judgements():
+            idle &= judgement.levels.level[live] == int(Level.CLOSED)
+        is_due = boundary % TICK_BOUNDARIES == 0
+        unborn = traffic.ended_unseen(boundary, ttl) if is_due else np.empty(0, np.int64)
+        ends = np.concatenate((live[idle], unborn))
+        stepped.is_dropped = idle
         if not len(ends):
-            return [], is_dropped
-        scopes = [self.keys.scopes[slot] for slot in live[is_dropped].tolist()]
-        self.windows.reset(ends)
-        self.exemplars.forget(ends)
-        for state in self.key_columns():
-            state.reset(ends)
-        ended_services = np.unique(self.keys.service_slot[ends])
-        # Cells of later buckets may have come for a key that ends here (a job that runs once an hour):
-        # it keeps its slot, and begins anew when they are merged.
-        waiting = self.pending.slots() | self.exemplars.waiting_slots()
-        for slot in ends.tolist():
-            if slot not in waiting:
-                self.keys.remove(slot)
-        in_order = self.keys.in_order()
-        seen = in_order[self.key_state.seen_boundary[in_order] >= 0]
-        self.services.reset(np.setdiff1d(ended_services, self.keys.service_slot[seen]))
-        return scopes, is_dropped
-
-    def _never_merged(self, boundary: int) -> Ints:
-        """Slots of keys all of whose cells were too late."""
-        slots = self.keys.in_order()
-        ttl = self.policy.columns.key_ttl_boundaries[self.settings[slots]]
-        never = (self.key_state.seen_boundary[slots] < 0) & (slots != self.other_slot)
-        ended: Ints = slots[never & (boundary - self.key_state.made_boundary[slots] > ttl)]
-        return ended
+            return
+        silences = list(self.in_force.silences.values())
+        for event in self.judgement.alarms.ended(traffic, live[idle], silences, boundary):
+            stepped.ended.append((traffic.keys.scopes[event.slot], event))
+        stepped.dropped = [traffic.keys.scopes[slot] for slot in live[idle].tolist()]
+        for judgement in self.judgements():
+            judgement.reset(ends)
+        traffic.forget(ends)
 
 
-_SHED_EFFECTS = (int(Effect.SHED), int(Effect.FALLBACK))
-_EMPTY = np.empty(0, np.int64)
-_NOTHING = Merged(_EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY, _EMPTY)
-_GUARDED = PROFILE_NAMES.index("guarded")
+def _differences(one: Judgement, tried: Judgement, live: Ints, ruling: Ruling) -> dict[str, int]:
+    """How many keys begin to be judged otherwise here, by kind."""
+    now = np.sign(tried.levels.level[live].astype(np.int8) - one.levels.level[live].astype(np.int8))
+    before = tried.standing.differs[live]
+    begins = now != before
+    tried.standing.differs[live] = now
+    ruling.is_changed |= begins
+    return {
+        "shadow_stricter": int((begins & (now > 0)).sum()),
+        "shadow_milder": int((begins & (now < 0)).sum()),
+        "shadow_agree_again": int((begins & (now == 0)).sum()),
+    }

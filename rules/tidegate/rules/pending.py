@@ -6,12 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules.window import WINDOW_BUCKETS, Merged
+from tidegate.schemas.cells import CODES_COUNT
 
 __all__ = ["KEYS_MAX", "Arrived", "Pending", "merge"]
 
-_RANK_BITS, _CODE_BITS, _BIN_BITS = 20, 9, 11
+_RANK_BITS, _CODE_BITS, _BIN_BITS = 20, (CODES_COUNT - 1).bit_length(), 11
 KEYS_MAX = 1 << _RANK_BITS
-"""Merging sorts cells by one packed number of 46 bits: age, rank, code, bin."""
+"""Merging sorts cells by one packed number of 47 bits: age, rank, code, bin."""
 
 
 @dataclass(slots=True)

@@ -13,12 +13,14 @@ from tidegate.rules.evaluator import Evaluator, PartitionsChangedError
 from tidegate.rules.fold import fold
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.packing import Packer, SourceMark
-from tidegate.rules.policy import Policy
+from tidegate.rules.policy import Policy, load_policy
 from tidegate.rules.standing import Snapshot
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.columns import SpanColumns
+from tidegate.schemas.control import ControlEntry, ControlRecord, PolicyPush, encode_control
 from tidegate.schemas.otlp import decode
-from tidegate.schemas.partials import Source
+from tidegate.schemas.partials import Blocks, Source, encode_partials
+from tidegate.schemas.points import MetricPoint
 
 __all__ = ["Evaluator", "Offline", "Outputs", "PartitionsChangedError", "Snapshot"]
 
@@ -40,6 +42,7 @@ class Offline:
         self._packer = Packer(1)
         self._evaluator = Evaluator(0, policy, partitions_count=1)
         self._log_offset = 0
+        self._control_seq = 0
         self._time_ms = 0
         self._flushed = 0
 
@@ -80,6 +83,40 @@ class Offline:
         out = Outputs(boundary=self._evaluator.boundary)
         if self.records_count:
             self._flush(self._time_ms + self.policy.grace_ms + BUCKET_MS, out)
+        return out
+
+    def control(self, record: ControlRecord, at_ms: int) -> Outputs:
+        """What an operator asks for, in force from the first boundary at or after `at_ms` (at the next
+        one where that lies in the past). Raises PolicyError for a policy that is refused."""
+        content = b""
+        if isinstance(record, PolicyPush):
+            content = load_policy(record.text, where=record.where or "pushed").content()
+        entry = ControlEntry(
+            "replay", self._control_seq, -(-at_ms // BUCKET_MS), encode_control(record), content
+        )
+        self._control_seq += 1
+        return self._feed_aside(control=[entry])
+
+    def points(self, points: Sequence[MetricPoint]) -> Outputs:
+        """Points of metrics, in the order in which they came."""
+        return self._feed_aside(points=points)
+
+    def _feed_aside(
+        self, *, control: Sequence[ControlEntry] = (), points: Sequence[MetricPoint] = ()
+    ) -> Outputs:
+        value = encode_partials(
+            Blocks.empty(),
+            sources=[],
+            watermarks=[],
+            listed=[],
+            partitions_count=1,
+            control=control,
+            points=points,
+        )
+        newest_ms = max((point.time_ms for point in points), default=0)
+        at_ms = max(self._time_ms, newest_ms)
+        out = self._evaluator.feed(value, offset=self._log_offset, append_ms=at_ms)
+        self._log_offset += 1
         return out
 
     def _flush(self, time_ms: int, out: Outputs) -> None:

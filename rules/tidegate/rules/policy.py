@@ -5,36 +5,38 @@ is checked as a whole: all problems come in one PolicyError, each with file, lin
 """
 
 import hashlib
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cache
-from importlib.resources import files
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import msgspec
-from msgspec import inspect
 
-from tidegate.rules.policy_check import check
-from tidegate.rules.policy_columns import (
-    FAILED_WEIGHT_MIN,
-    PROFILE_NAMES,
-    SettingsColumns,
-    columns_of,
-)
+from tidegate.rules.policy_check import check_file
+from tidegate.rules.policy_columns import PROFILE_NAMES, SettingsColumns, columns_of
+from tidegate.rules.policy_content import decode_content, encode_content
 from tidegate.rules.policy_laws import broken_laws
+from tidegate.rules.policy_layers import (
+    PACKS,
+    Layer,
+    Resolve,
+    effective,
+    laid_over,
+    layers_of,
+    pack_layers,
+)
+from tidegate.rules.policy_origin import place_of
+from tidegate.rules.policy_rules import RuleMatcher
 from tidegate.rules.policy_types import (
     BaselineSettings,
     EvidenceSettings,
-    Match,
     PolicyFile,
     ProfileSettings,
     Settings,
     Timing,
 )
-from tidegate.rules.policy_yaml import Entry, PolicyError, Problem, Problems, parse, plain
+from tidegate.rules.policy_yaml import PolicyError, Problem, Problems, planted
 
 __all__ = [
-    "FAILED_WEIGHT_MIN",
     "PACKS",
     "PROFILE_NAMES",
     "BaselineSettings",
@@ -44,9 +46,9 @@ __all__ = [
     "SettingsColumns",
     "builtin_policy",
     "load_policy",
+    "policy_from_content",
+    "policy_of_layers",
 ]
-
-PACKS = ("default", "reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,12 @@ class Policy:
     """Distinct ones: first that of keys no rule matches, then one per rule."""
     columns: SettingsColumns
     label: str
+    _content: bytes = field(repr=False)
+    _matcher: RuleMatcher = field(repr=False)
+
+    def content(self) -> bytes:
+        """All that holds, as bytes for a log: `policy_from_content` makes an equal policy of them."""
+        return self._content
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -113,31 +121,25 @@ class Policy:
 
     def settings_for(self, service: str, target: str) -> int:
         """Index into `settings` and the columns: the first rule that matches, else 0."""
-        for number, rule in enumerate(self.file.services, 1):
-            if not fnmatchcase(service, rule.match.service):
-                continue
-            if rule.match.target is None or (target and fnmatchcase(target, rule.match.target)):
-                return number
-        return 0
+        return self._matcher.first(service, target)
 
 
-def load_policy(text: str, *, where: str) -> Policy:
-    """A policy from YAML. `where` names it in messages. Raises PolicyError with all that is wrong."""
-    problems = Problems(where)
-    tree = parse(text, problems)
-    if not tree:
-        problems.raise_if_any()
-    base = _base_of(tree, problems)
-    if "name" not in tree:
-        problems.add("name", 0, "is missing; give the policy a name, it is part of every decision")
-    _check_sampling(tree, problems)
-    _check_tree(tree, problems)
-    problems.raise_if_any()
-    raw = plain({name: entry for name, entry in tree.items() if name not in _NOT_KEPT})
-    policy = _policy_of(_over(_pack(base), raw))
+def load_policy(text: str, *, where: str, resolve: Resolve | None = None) -> Policy:
+    """A policy from YAML. `where` names it in messages, `resolve` reads files that it extends. Raises
+    PolicyError with all that is wrong."""
+    return policy_of_layers(layers_of(text, where=where, resolve=resolve))
+
+
+def policy_of_layers(layers: tuple[Layer, ...]) -> Policy:
+    """A policy from its layers. Raises PolicyError with each broken law, by the line that broke it."""
+    policy = _policy_of(effective(layers))
+    problems = []
     for path, message in broken_laws(policy.file):
-        problems.add(path, _line_of(tree, path), message)
-    problems.raise_if_any()
+        layer, line = place_of(layers, path)
+        over = f" (with {layers[-1].where} over it)" if layer is not layers[-1] else ""
+        problems.append(Problem(layer.where, line, path, message + over))
+    if problems:
+        raise PolicyError(tuple(sorted(problems, key=lambda problem: problem.line)))
     return policy
 
 
@@ -146,118 +148,49 @@ def builtin_policy(name: str) -> Policy:
     if name not in PACKS:
         told = f"policy {name!r} is no pack; give a file or one of {', '.join(PACKS)}"
         raise PolicyError((Problem("--policy", 0, "", told),))
-    return _policy_of(_pack(name))
+    return _policy_of(effective(pack_layers(name)))
 
 
-def _pack_text(name: str) -> str:
-    return (files("tidegate.rules") / "packs" / f"{name}.yaml").read_text(encoding="utf-8")
-
-
-@cache
-def _pack(name: str) -> dict[str, Any]:
-    """A pack as plain data, over `default`; read once, never changed."""
-    problems = Problems(f"pack {name}")
-    tree = parse(_pack_text(name), problems)
-    _check_tree(tree, problems)
-    problems.raise_if_any()
-    raw: dict[str, Any] = plain(tree)
-    return raw if name == "default" else _over(_pack("default"), raw)
-
-
-def _base_of(tree: dict[str, Entry], problems: Problems) -> str:
-    base = tree.get("extends")
-    if base is None or base.value in PACKS:
-        return str(base.value) if base else "default"
-    problems.add_unknown("extends", base.line, base.value, PACKS, "pack")
-    return "default"
-
-
-def _check_sampling(tree: dict[str, Entry], problems: Problems) -> None:
-    """Says how spans were sampled: a promise about the input that no decision is made from."""
-    sampling = tree.get("sampling")
-    if sampling is None or sampling.value in ("none", "head"):
-        return
-    if sampling.value == "tail":
-        told = (
-            "tail-sampled spans are biased towards errors and can't be judged; sample at the head "
-            "(`ot=th:` in tracestate, which is weighed) or not at all"
-        )
-        problems.add("sampling", sampling.line, told)
+@lru_cache(16)
+def policy_from_content(data: bytes) -> Policy:
+    """The policy that `Policy.content` gave these bytes for. Raises PolicyError where they are none, or
+    those of a Tidegate with other settings."""
+    problems = Problems("policy content")
+    try:
+        raw = decode_content(data)
+        tree = planted(raw)
+    except ValueError as problem:
+        problems.add("", 0, f"{problem}; push the policy again")
     else:
-        problems.add_unknown("sampling", sampling.line, sampling.value, _SAMPLING, "value here")
-
-
-def _check_tree(tree: dict[str, Entry], problems: Problems) -> None:
-    """Every value against its type. Rules under `services` carry settings beside their match."""
-    left_out = (*_NOT_KEPT, "services")
-    whole = {name: entry for name, entry in tree.items() if name not in left_out}
-    check(_FILE, whole, line=0, path="", problems=problems)
-    rules = tree.get("services")
-    if rules is None or rules.value is None:
-        return
-    if not isinstance(rules.value, list):
+        check_file(tree if isinstance(tree, dict) else {}, problems)
+    problems.raise_if_any()
+    try:
+        policy = _policy_of(raw)
+    except (msgspec.ValidationError, KeyError) as problem:
         problems.add(
-            "services", rules.line, "is no list; give `- match: {service: PATTERN}` and settings"
+            "", 0, f"is of a Tidegate with other settings ({problem}); push the policy again"
         )
-        return
-    for number, rule in enumerate(rules.value):
-        path = f"services[{number}]"
-        if not isinstance(rule.value, dict):
-            problems.add(path, rule.line, "is no rule; give `match` and what differs")
-            continue
-        own = {name: entry for name, entry in rule.value.items() if name != "match"}
-        check(_SETTINGS, own, line=rule.line, path=path, problems=problems)
-        match = rule.value.get("match", Entry({}, rule.line))
-        check(_MATCH, match.value, line=match.line, path=f"{path}.match", problems=problems)
-        if isinstance(match.value, dict) and "service" not in match.value:
-            problems.add(
-                f"{path}.match.service", match.line, "is missing; give a pattern, e.g. pay-*"
-            )
+        problems.raise_if_any()
+        raise
+    for path, message in broken_laws(policy.file):
+        problems.add(path, 0, message)
+    problems.raise_if_any()
+    return policy
 
 
 def _policy_of(raw: dict[str, Any]) -> Policy:
     """From plain data that was checked already."""
+    content = encode_content(raw)
     rules = raw.get("services") or []
     raw = raw | {"services": [_rule(rule, raw["settings"]) for rule in rules]}
     read = msgspec.convert(raw, PolicyFile, strict=True)
     version = hashlib.sha256(msgspec.json.encode(read, order="deterministic")).hexdigest()[:8]
     settings = (read.settings, *(rule.settings for rule in read.services))
     columns = columns_of(settings, read.timing)
-    return Policy(read, settings, columns, f"{read.name}@{version}")
-
-
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Mappings are merged key by key, everything else is replaced."""
-    out = dict(below)
-    for key, value in above.items():
-        old = out.get(key)
-        out[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return out
+    matcher = RuleMatcher([rule.match for rule in read.services])
+    return Policy(read, settings, columns, f"{read.name}@{version}", content, matcher)
 
 
 def _rule(rule: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in rule.items() if key != "match"}
-    return {"match": rule["match"], "settings": _over(settings, own)}
-
-
-def _line_of(tree: dict[str, Entry], path: str) -> int:
-    """The line of a path, or of the nearest section around it that the file has; 0 without any."""
-    line, here = 0, Entry(tree, 0)
-    for part in path.replace("[", ".").replace("]", "").split("."):
-        inside = here.value
-        if isinstance(inside, dict) and part in inside:
-            here = inside[part]
-        elif isinstance(inside, list) and part.isdigit() and int(part) < len(inside):
-            here = inside[int(part)]
-        else:
-            break
-        line = here.line
-    return line
-
-
-_NOT_KEPT = ("extends", "sampling")
-"""Keys of a file that are no settings: they are obeyed when it is read."""
-_SAMPLING = ("none", "head")
-_FILE = inspect.type_info(PolicyFile)
-_SETTINGS = inspect.type_info(Settings)
-_MATCH = inspect.type_info(Match)
+    return {"match": rule["match"], "settings": laid_over(settings, own)}

@@ -8,9 +8,57 @@ import re
 
 from msgspec import inspect
 
-from tidegate.rules.policy_yaml import Entry, Problems, Tree, Unread
+from tidegate.rules.policy_hints import homes_of, meant, unit_of
+from tidegate.rules.policy_types import Match, PolicyFile, Settings
+from tidegate.rules.policy_yaml import Entry, Problems, Tree, Unread, nearest, shown
 
-__all__ = ["allowed", "check"]
+__all__ = ["RULES_MAX", "SAMPLING", "allowed", "check", "check_file"]
+
+SAMPLING = ("none", "head")
+NUMBER_MAX = 2**53
+"""Whole numbers above it are not all numbers that YAML, JSON and a float agree about."""
+RULES_MAX = 1000
+"""Rules under `services`: each is a row of columns."""
+_HOMES_MAX = 3
+_ELSEWHERE = ("extends", "sampling", "services")
+"""Keys that are checked by themselves."""
+_FILE = inspect.type_info(PolicyFile)
+_SETTINGS = inspect.type_info(Settings)
+_MATCH = inspect.type_info(Match)
+
+
+def check_file(tree: dict[str, Entry], problems: Problems) -> None:
+    """Every value against its type. Rules under `services` carry settings beside their match."""
+    _sampling(tree, problems)
+    whole = {name: entry for name, entry in tree.items() if name not in _ELSEWHERE}
+    check(_FILE, whole, line=0, path="", problems=problems)
+    rules = tree.get("services")
+    if rules is None or rules.value is None:
+        return
+    if not isinstance(rules.value, list):
+        problems.add(
+            "services", rules.line, "is no list; give `- match: {service: PATTERN}` and settings"
+        )
+        return
+    if len(rules.value) > RULES_MAX:
+        problems.add("services", rules.line, f"{len(rules.value)} rules; give at most {RULES_MAX}")
+        return
+    for number, rule in enumerate(rules.value):
+        path = f"services[{number}]"
+        if not isinstance(rule.value, dict):
+            problems.add(path, rule.line, "is no rule; give `match` and what differs")
+            continue
+        own = {name: e for name, e in rule.value.items() if name not in ("match", "settings")}
+        if "settings" in rule.value:
+            told = "a rule's settings stand beside its `match`, without `settings`"
+            problems.add(f"{path}.settings", rule.value["settings"].line, told)
+        check(_SETTINGS, own, line=rule.line, path=path, problems=problems)
+        match = rule.value.get("match", Entry({}, rule.line))
+        check(_MATCH, match.value, line=match.line, path=f"{path}.match", problems=problems)
+        if isinstance(match.value, dict) and "service" not in match.value:
+            problems.add(
+                f"{path}.match.service", match.line, "is missing; give a pattern, e.g. pay-*"
+            )
 
 
 def check(kind: inspect.Type, tree: Tree, *, line: int, path: str, problems: Problems) -> None:
@@ -35,6 +83,8 @@ def allowed(kind: inspect.Type) -> str:
             return ", or ".join(
                 "null" if isinstance(t, inspect.NoneType) else allowed(t) for t in kind.types
             )
+        case inspect.BoolType():
+            return "true or false"
         case inspect.IntType():
             return f"a whole number{_bounds(kind)}"
         case inspect.FloatType():
@@ -57,20 +107,39 @@ def allowed(kind: inspect.Type) -> str:
             return "a section"
 
 
+def _sampling(tree: dict[str, Entry], problems: Problems) -> None:
+    """Says how spans were sampled: a promise about the input that no decision is made from."""
+    sampling = tree.get("sampling")
+    if sampling is None or sampling.value in SAMPLING:
+        return
+    if sampling.value == "tail":
+        told = (
+            "tail-sampled spans are biased towards errors and can't be judged; sample at the head "
+            "(`ot=th:` in tracestate, which is weighed) or not at all"
+        )
+        problems.add("sampling", sampling.line, told)
+    else:
+        problems.add_unknown("sampling", sampling.line, sampling.value, SAMPLING, "value here")
+
+
 def _struct(kind: inspect.StructType, tree: Tree, line: int, path: str, problems: Problems) -> None:
     fields = {field.name: field.type for field in kind.fields}
     if not isinstance(tree, dict):
-        names = ", ".join(fields)
-        problems.add(
-            path, line, f"{_found(tree)} is no section; give a mapping with any of {names}"
-        )
+        told = f"give a mapping with any of {', '.join(fields)}"
+        problems.add(path, line, f"{shown(tree)} is no section; {told}")
         return
     for name, entry in tree.items():
         inner = f"{path}.{name}" if path else name
         if name in fields:
             check(fields[name], entry.value, line=entry.line, path=inner, problems=problems)
+            continue
+        names = tuple(fields) if path else (*fields, "extends", "sampling")
+        homes = homes_of(name)[:_HOMES_MAX]
+        if homes and not problems.is_full and nearest(name, names) is None:
+            told = f"{name!r} is no setting here; it stands at {' and '.join(homes)}"
+            problems.add(inner, entry.line, f"{told}; allowed here: {', '.join(names)}")
         else:
-            problems.add_unknown(inner, entry.line, name, tuple(fields), "setting here")
+            problems.add_unknown(inner, entry.line, name, names, "setting here")
 
 
 def _value(
@@ -91,11 +160,19 @@ def _value(
     elif isinstance(kind, inspect.IntType | inspect.FloatType):
         message = _number(kind, tree)
         if message:
-            problems.add(path, line, f"{_found(tree)} {message}; give {_unit(path, allowed(told))}")
-    elif isinstance(kind, inspect.StrType) and isinstance(tree, str) and _is_fit(kind, tree):
+            told_unit = _with_unit(path, allowed(told))
+            problems.add(
+                path,
+                line,
+                f"{shown(tree)} {message}; give {told_unit}{_meant(kind, path, tree)}",
+            )
+    elif (isinstance(kind, inspect.BoolType) and isinstance(tree, bool)) or (
+        isinstance(kind, inspect.StrType) and isinstance(tree, str) and _is_fit(kind, tree)
+    ):
         pass
     else:
-        problems.add(path, line, f"{_found(tree)} is wrong here; give {allowed(told)}")
+        hint = _meant(kind, path, tree)
+        problems.add(path, line, f"{shown(tree)} is wrong here; give {allowed(told)}{hint}")
 
 
 def _list(
@@ -108,7 +185,7 @@ def _list(
         if not isinstance(pair, inspect.TupleType):
             check(pair, item.value, line=item.line, path=at, problems=problems)
         elif not isinstance(item.value, list) or len(item.value) != len(pair.item_types):
-            problems.add(at, item.line, f"{_found(item.value)} is no pair; give [x, score]")
+            problems.add(at, item.line, f"{shown(item.value)} is no pair; give [x, score]")
         else:
             for inner, part in zip(pair.item_types, item.value, strict=True):
                 check(inner, part.value, line=part.line, path=at, problems=problems)
@@ -120,8 +197,10 @@ def _number(kind: inspect.IntType | inspect.FloatType, value: Tree) -> str:
         return "is no number"
     if isinstance(kind, inspect.IntType) and not isinstance(value, int):
         return "is no whole number"
+    if NUMBER_MAX < abs(value) < float("inf"):
+        return "is larger than 2^53"
     is_inside = (
-        float("-inf") < value < float("inf")  # refuses NaN, too
+        -NUMBER_MAX <= value <= NUMBER_MAX  # refuses NaN, too
         and (kind.ge is None or value >= kind.ge)
         and (kind.gt is None or value > kind.gt)
         and (kind.le is None or value <= kind.le)
@@ -156,24 +235,11 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
     return " " + " and ".join(bounds) if bounds else ""
 
 
-def _unit(path: str, told: str) -> str:
-    for end, unit in (("_ms", "milliseconds"), ("_s", "seconds")):
-        if path.endswith(end):
-            return told.replace("number", f"number of {unit}", 1)
-    return told
+def _with_unit(path: str, told: str) -> str:
+    unit, _ = unit_of(path)
+    return told.replace("number", f"number of {unit}", 1) if unit else told
 
 
-def _found(value: object) -> str:
-    match value:
-        case dict():
-            return "a section"
-        case list():
-            return "a list"
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return repr(value)
-        case _:
-            return f"{value}"
+def _meant(kind: inspect.Type, path: str, value: Tree) -> str:
+    text = meant(kind, path, value)
+    return f"; did you mean `{text}`?" if text else ""

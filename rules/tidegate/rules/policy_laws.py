@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from operator import attrgetter
 
-from tidegate.rules.policy_types import Points, PolicyFile, Rule, Settings
+from tidegate.rules.policy_columns import PROFILE_NAMES
+from tidegate.rules.policy_rules import RuleMatcher
+from tidegate.rules.policy_types import Points, PolicyFile, Settings
 
-__all__ = ["CURVE_POINTS_MAX", "RULES_MAX", "broken_laws"]
+__all__ = ["CURVE_POINTS_MAX", "broken_laws"]
 
 CURVE_POINTS_MAX = 16
-RULES_MAX = 1000
-"""Rules under `services`: each is a row of columns, and new keys try them in order."""
 
 Broken = Iterator[tuple[str, str]]
 """(path, message)."""
@@ -19,10 +20,9 @@ def broken_laws(policy: PolicyFile) -> list[tuple[str, str]]:
     """Every law that the policy breaks, as (path, message)."""
     found = [item for law in LAWS for item in law(policy)]
     found += _settings(policy.settings, "settings")
+    common = {message for _, message in found}
     for number, rule in enumerate(policy.services):
-        at = f"services[{number}]"
-        own = _settings(rule.settings, at)
-        common = {message for _, message in _settings(policy.settings, at)}
+        own = _settings(rule.settings, f"services[{number}]")
         found += [(path, message) for path, message in own if message not in common]
     return found
 
@@ -60,8 +60,14 @@ def _limits(policy: PolicyFile) -> Broken:
 
 def _evidence(policy: PolicyFile) -> Broken:
     e = policy.evidence
-    if e.p0_min > e.p0_max:
-        yield "evidence.p0_min", f"{e.p0_min} is above evidence.p0_max ({e.p0_max})"
+    for low, high in (
+        ("p0_min", "p0_max"),
+        ("mild_p1_min", "sharp_p1_min"),
+        ("mild_end_share", "sharp_end_share"),
+    ):
+        a, b = getattr(e, low), getattr(e, high)
+        if a > b:
+            yield f"evidence.{low}", f"{a} is above evidence.{high} ({b})"
     for name, p1_min, factor in (
         ("sharp", e.sharp_p1_min, e.sharp_factor),
         ("mild", e.mild_p1_min, e.mild_factor),
@@ -81,25 +87,42 @@ def _evidence(policy: PolicyFile) -> Broken:
             )
 
 
-def _bands(policy: PolicyFile) -> Broken:
-    bands = policy.profiles.bands
-    if any(a <= b for a, b in pairwise(bands)):
-        yield "profiles.bands", f"{list(bands)} must fall: closed, degraded_1, degraded_2, open"
-    if any(round(edge * 1000) / 1000 != edge for edge in bands):
+def _half_lives(policy: PolicyFile) -> Broken:
+    b = policy.baseline
+    if b.half_life_s > b.day_half_life_s:
         yield (
-            "profiles.bands",
-            f"{list(bands)} has an edge finer than thousandths, as scores are kept",
+            "baseline.half_life_s",
+            f"{b.half_life_s} is above day_half_life_s ({b.day_half_life_s}), which is to outlast it",
         )
 
 
+def _bands(policy: PolicyFile) -> Broken:
+    for name in PROFILE_NAMES:
+        bands, path = getattr(policy.profiles, name).bands, f"profiles.{name}.bands"
+        if any(a < b for a, b in pairwise(bands)):
+            yield path, f"{list(bands)} must fall: closed, degraded_1, degraded_2, open"
+        if any(round(edge * 1000) / 1000 != edge for edge in bands):
+            yield path, f"{list(bands)} has an edge finer than thousandths, as scores are kept"
+
+
 def _weights(policy: PolicyFile) -> Broken:
-    for name, p in (("reference", policy.profiles.reference), ("guarded", policy.profiles.guarded)):
+    for name in PROFILE_NAMES:
+        p = getattr(policy.profiles, name)
         total = p.error_weight + p.latency_weight + p.traffic_weight
         if abs(total - 1) > 1e-9:
             yield (
                 f"profiles.{name}",
                 f"error_weight, latency_weight and traffic_weight add up to {total:g}; they must to 1",
             )
+
+
+def _traffic(policy: PolicyFile) -> Broken:
+    a = policy.profiles.adaptive
+    if a.traffic_free >= a.traffic_zero:
+        yield (
+            "profiles.adaptive.traffic_free",
+            f"{a.traffic_free} is not below traffic_zero ({a.traffic_zero})",
+        )
 
 
 def _curves(policy: PolicyFile) -> Broken:
@@ -122,34 +145,21 @@ def _curve(path: str, points: Points, low: float, high: float) -> Broken:
 
 
 def _shadowed(policy: PolicyFile) -> Broken:
-    if len(policy.services) > RULES_MAX:
-        yield "services", f"{len(policy.services)} rules; give at most {RULES_MAX}"
-        return
-    for number, rule in enumerate(policy.services):
-        for earlier, before in enumerate(policy.services[:number]):
-            if _covers(before, rule):
-                yield (
-                    f"services[{number}].match",
-                    f"is never reached: services[{earlier}] matches first; put the narrower rule above",
-                )
-                break
-
-
-def _covers(before: Rule, rule: Rule) -> bool:
-    """Whether `before` certainly matches all that `rule` does (equal patterns and `*` are seen)."""
-    services = before.match.service in ("*", rule.match.service)
-    targets = before.match.target is None or (
-        rule.match.target is not None and before.match.target in ("*", rule.match.target)
-    )
-    return services and targets
+    for number, earlier in RuleMatcher([rule.match for rule in policy.services]).unreached():
+        yield (
+            f"services[{number}].match",
+            f"is never reached: services[{earlier}] matches first; put the narrower rule above",
+        )
 
 
 LAWS: tuple[Callable[[PolicyFile], Broken], ...] = (
     _leases,
     _limits,
     _evidence,
+    _half_lives,
     _bands,
     _weights,
+    _traffic,
     _curves,
     _shadowed,
 )
@@ -173,16 +183,21 @@ def _settings(s: Settings, at: str) -> list[tuple[str, str]]:
                 ),
             )
         )
-    for low, high in _ORDERED:
-        a, b = getattr(level, low), getattr(level, high)
+    for section, low, high in _ORDERED:
+        inner = attrgetter(section)(s)
+        a, b = attrgetter(low)(inner), attrgetter(high)(inner)
         if a > b:
-            found.append((f"{path}.{low}", f"{a} is above {high} ({b})"))
+            found.append((f"{at}.{section}.{low}", f"{a} is above {high} ({b})"))
     return found
 
 
-_ORDERED: tuple[tuple[str, str], ...] = (
-    ("hysteresis_s", "hysteresis_max_s"),
-    ("sleep_s", "sleep_max_s"),
-    ("ramp_step_s", "ramp_patience_s"),
-    ("probe_requests_min", "probe_patience_requests"),
+_ORDERED: tuple[tuple[str, str, str], ...] = (
+    ("level", "hysteresis_s", "hysteresis_max_s"),
+    ("level", "sleep_s", "sleep_max_s"),
+    ("level", "ramp_step_s", "ramp_patience_s"),
+    ("level", "probe_requests_min", "probe_patience_requests"),
+    ("latched", "backoff_s", "backoff_max_s"),
+    ("alerts", "p2.p95_over_ms", "p1.p95_over_ms"),
+    ("alerts", "p2.error_ratio_over", "p1.error_ratio_over"),
+    ("alerts", "resolve_after_s", "repeat_s"),
 )

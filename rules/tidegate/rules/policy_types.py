@@ -7,17 +7,33 @@ import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "AdaptiveProfile",
+    "AlertSettings",
+    "AlertTier",
+    "Bands",
     "BaselineSettings",
+    "BlastRadius",
+    "CascadeIncident",
     "EvidenceSettings",
+    "FindingSettings",
+    "GuardedProfile",
+    "Incidents",
+    "InfrastructureIncident",
+    "JitterIncident",
+    "LatchedSettings",
     "LevelSettings",
     "Limits",
     "Match",
     "OutcomeWeights",
+    "OverloadIncident",
     "Points",
     "PolicyFile",
     "ProfileSettings",
+    "ReferenceProfile",
     "Rule",
     "Settings",
+    "Tier",
+    "TimeoutIncident",
     "Timing",
 ]
 
@@ -27,6 +43,9 @@ Positive = Annotated[float, Meta(gt=0)]
 Seconds = Annotated[int, Meta(ge=1, le=7 * 86_400)]
 Points = tuple[tuple[float, float], ...]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Bands = Annotated[tuple[Ratio, ...], Meta(min_length=4, max_length=4)]
+"""Lower edges of closed, degraded_1, degraded_2, open; below: forced_open."""
+Tier = Literal["P1", "P2", "none"]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -47,6 +66,8 @@ class Timing(_Strict, frozen=True, kw_only=True):
     lease_ms: Annotated[int, Meta(ge=10_000, le=600_000)]
     """How long clients obey a partition that went silent."""
     lease_every_s: Annotated[int, Meta(ge=1, le=60)]
+    switch_lead_ms: Annotated[int, Meta(ge=500, le=60_000)]
+    """How far ahead a control record takes effect, counted from when it was appended."""
     republish_s: Annotated[int, Meta(ge=1, le=3600)]
 
 
@@ -59,6 +80,17 @@ class Limits(_Strict, frozen=True, kw_only=True):
 
 class EvidenceSettings(_Strict, frozen=True, kw_only=True):
     """Numbers of the rule `sequential`."""
+
+    false_alarm_days: Annotated[int, Meta(ge=1, le=3650)]
+    """About one false onset in this time for the whole installation."""
+    requests_min: Count
+    """A key counts as having at least this many requests in that time."""
+    keys_free: Count
+    """More active keys than this raise the threshold by ln(keys / keys_free)."""
+    mild_rarer: Annotated[float, Meta(ge=1, le=1000)]
+    """Mild evidence must be this many times as rare by chance: its threshold is h + ln of it."""
+    judged_requests_min: Count
+    """The judged window is the smallest that holds this many requests."""
 
     sharp_p1_min: Ratio
     sharp_factor: Factor
@@ -84,6 +116,7 @@ class BaselineSettings(_Strict, frozen=True, kw_only=True):
     p95_factor: Factor
     half_life_s: Annotated[int, Meta(ge=30, le=7 * 86_400)]
     day_half_life_s: Annotated[int, Meta(ge=30, le=30 * 86_400)]
+    qps_half_life_s: Annotated[int, Meta(ge=30, le=7 * 86_400)]
     drift_factor: Factor
     known_requests_min: Count
     known_after_s: Seconds
@@ -91,9 +124,48 @@ class BaselineSettings(_Strict, frozen=True, kw_only=True):
     """Out of 10 that a good request counts."""
 
 
+class BlastRadius(_Strict, frozen=True, kw_only=True):
+    """How far one decision may reach; see the pack `default` for what each is for."""
+
+    explained_share: Ratio
+    """A worse edge that explains more than this share of a service's badness is the deeper cause."""
+    deepest_wait_s: Seconds
+    """How long that edge's own decision is given before the service may follow it."""
+    self_slow_share: Ratio
+    """A service is slow by itself when so many of its slow requests are slow without their calls."""
+    instance_share: Ratio
+    """One instance with more than this share of all failures is named instead of shedding everyone."""
+    instances_min: Annotated[int, Meta(ge=2, le=1000)]
+    instance_failures_min: Count
+    panic_share: Ratio
+    """More than this share of active keys that worsen together is suspect telemetry."""
+    panic_keys_min: Count
+    panic_within_s: Annotated[int, Meta(ge=1, le=60)]
+    panic_hold_s: Annotated[int, Meta(ge=1, le=600)]
+    panic_odd_share: Ratio
+    """Telemetry is odd when this share of what arrived was late, skewed or undecodable, or a source is
+    missing."""
+    max_shed_share: Ratio
+    """Share of a partition's offered requests that decisions may turn away together."""
+    shed_keys_min: Count
+    """... from so many active keys on: with fewer, one service is too large a share."""
+
+
+class FindingSettings(_Strict, frozen=True, kw_only=True):
+    """What is worth telling beside levels."""
+
+    chronic_after_s: Seconds
+    """On evidence for so long without ever having been off it."""
+    hollow_factor: Ratio
+    """Hollow: P50 under this share of the baseline's P05 ..."""
+    hollow_requests_min: Count
+    """... over at least so many requests in the judged window."""
+
+
 class ReferenceProfile(_Strict, frozen=True, kw_only=True):
     """Numbers of the profile `reference`."""
 
+    bands: Bands
     error_full: Positive
     """Error ratio at which the error term is 0."""
     latency_ms: Positive
@@ -108,6 +180,7 @@ class ReferenceProfile(_Strict, frozen=True, kw_only=True):
 class GuardedProfile(_Strict, frozen=True, kw_only=True):
     """Numbers of the profile `guarded`."""
 
+    bands: Bands
     error_full: Positive
     error_weight: Ratio
     latency_weight: Ratio
@@ -118,13 +191,30 @@ class GuardedProfile(_Strict, frozen=True, kw_only=True):
     """(P95 / target, at most this score), linear in the logarithm."""
 
 
-class ProfileSettings(_Strict, frozen=True, kw_only=True):
-    """Bands, and the numbers of each profile."""
+class AdaptiveProfile(_Strict, frozen=True, kw_only=True):
+    """Numbers of the profile `adaptive`."""
 
-    bands: Annotated[tuple[Ratio, ...], Meta(min_length=4, max_length=4)]
-    """Lower edges of closed, degraded_1, degraded_2, open."""
+    bands: Bands
+    error_full: Positive
+    latency_zero_factor: Annotated[float, Meta(gt=1, le=1000)]
+    """P95 at this many times its baseline: the latency term is 0."""
+    traffic_free: Ratio
+    """Deviation of QPS from its baseline that costs nothing."""
+    traffic_zero: Annotated[float, Meta(gt=0, le=100)]
+    """Deviation at which the traffic term is 0."""
+    error_weight: Ratio
+    latency_weight: Ratio
+    traffic_weight: Ratio
+    requests_min: Count
+    """Unknown below this many in 30 s."""
+
+
+class ProfileSettings(_Strict, frozen=True, kw_only=True):
+    """The numbers of each profile."""
+
     reference: ReferenceProfile
     guarded: GuardedProfile
+    adaptive: AdaptiveProfile
 
 
 class OutcomeWeights(_Strict, frozen=True, kw_only=True):
@@ -170,18 +260,162 @@ class LevelSettings(_Strict, frozen=True, kw_only=True):
     degraded_2_admit: Ratio
     retry_ratio_closed: Ratio
     retry_ratio_degraded_1: Ratio
+    retry_jitter_s: Annotated[int, Meta(ge=1, le=600)]
+    """`Retry-After` is the remaining sleep plus up to this, hashed from the scope."""
+    sleep_jitter: Ratio
+    """Doubled sleeps are longer by up to this share, hashed from the scope."""
+
+
+class LatchedSettings(_Strict, frozen=True, kw_only=True):
+    """The latched protocol's numbers."""
+
+    failed_buckets: Annotated[int, Meta(ge=1, le=600)]
+    """Buckets in a row with nothing but failures: closed -> half_open."""
+    error_ratio: Ratio
+    """An error ratio above this over 30 s: closed -> half_open ..."""
+    requests_min: Count
+    """... from this many requests on."""
+    half_open_requests: Count
+    """Answers that decide half_open."""
+    backoff_s: Seconds
+    backoff_max_s: Seconds
+    cooling_probes: Count
+    """Good probes in a row that make the health check good."""
+    cooling_probe_per_s: Positive
+    """Probes per second for the whole fleet while cooling: the health check."""
+
+
+class JitterIncident(_Strict, frozen=True, kw_only=True):
+    """L1: P95 above a limit in successive fast windows (5 s) that don't overlap. Action: `cache`."""
+
+    p95_over_ms: Count
+    is_over_target: bool
+    """Whether the target counts where it is higher."""
+    windows: Annotated[int, Meta(ge=1, le=60)]
+    requests_min: Count
+    """A fast window with fewer requests says nothing."""
+
+
+class OverloadIncident(_Strict, frozen=True, kw_only=True):
+    """L2: too many goroutines for a time. Action: `qps_max`, `relax_gc`."""
+
+    goroutines_over: Count
+    for_s: Seconds
+    memory_growth_over_mib: Annotated[int, Meta(ge=1, le=1_000_000)] | None
+    """Also wants this growth of `go.memory.used` within the time; null: doesn't."""
+    points_min: Annotated[int, Meta(ge=1, le=100)]
+    """Fewer points within the time: unknown, which is said."""
+    qps_max: Positive
+
+
+class TimeoutIncident(_Strict, frozen=True, kw_only=True):
+    """L3: calls of an edge that time out, over 30 s. Action: `failover`."""
+
+    timeout_ratio: Ratio
+    is_on_evidence: bool
+    """Whether the edge must be on evidence."""
+    stall_share: Ratio
+    """Also when calls end at under this share of their usual rate while their caller gets requests; 0:
+    never."""
+    stall_caller_share: Ratio
+    """A caller with at least this share of its usual requests still gets requests."""
+    stall_windows: Annotated[int, Meta(ge=1, le=60)]
+    """Fast windows in a row for which a stall must stand."""
+    stall_qps_min: Positive
+    """Usual rate below which a stall isn't told from chance."""
+
+
+class CascadeIncident(_Strict, frozen=True, kw_only=True):
+    """L4: several dependencies of one service at L3 together. Action: `reject`."""
+
+    dependencies_min: Annotated[int, Meta(ge=1, le=1000)]
+    is_hard_only: bool
+    """Whether only dependencies count whose failure fails the request."""
+    hard_share: Ratio
+    """P(request fails given the call fails), lower bound, above which a dependency is hard."""
+    exit_stand_s: Seconds
+    """Damped exit: the condition must be gone for so long."""
+    retry_after_s: Annotated[int, Meta(ge=1, le=86_400)]
+
+
+class InfrastructureIncident(_Strict, frozen=True, kw_only=True):
+    """L5: the host is broken. Action: `terminate`, for clients that opted in. Each condition is on or off."""
+
+    panic_on_oops: bool
+    """`panic_on_oops` = 1."""
+    memory_high: bool
+    """cgroup v2 `memory.events` high rising."""
+    memory_max: bool
+    oom_kill: bool
+    kernel_oops: bool
+    """A kernel oops counted."""
+    memory_full_over: Ratio
+    """PSI: share of time in which all tasks stalled on memory (avg10) above this; 0: off."""
+    hold_s: Seconds
+    """How long a counted event stands."""
+    terminate_max: Annotated[int, Meta(ge=1, le=10_000)]
+    """At most so many instances are asked to end at a time."""
+
+
+class Incidents(_Strict, frozen=True, kw_only=True):
+    """Conditions of L1 to L5."""
+
+    l1: JitterIncident
+    l2: OverloadIncident
+    l3: TimeoutIncident
+    l4: CascadeIncident
+    l5: InfrastructureIncident
+
+
+class AlertTier(_Strict, frozen=True, kw_only=True):
+    """Over 5 minutes: P95 or error ratio above a limit."""
+
+    p95_over_ms: Count
+    error_ratio_over: Ratio
+
+
+class AlertSettings(_Strict, frozen=True, kw_only=True):
+    """When people are called."""
+
+    p1: AlertTier
+    p2: AlertTier
+    z: Annotated[float, Meta(ge=0, le=10)]
+    """Wilson's lower bound at this many standard deviations must be above the limit; 0: the ratio itself."""
+    bad_min: Count
+    """... with at least so many bad requests."""
+    resolve_after_s: Seconds
+    """Resolved when the condition has been gone for so long."""
+    repeat_s: Seconds
+    """Told again, and escalated from P2 to P1, while it lasts."""
+    l2: Tier
+    l3: Tier
+    l4: Tier
+    l5: Tier
+    chronic: Tier
+    drift: Tier
+    hollow: Tier
+    telemetry: Tier
+    """Of the partition as a whole, where the panic guard holds levels: the setting of all, not of a service."""
 
 
 class Settings(_Strict, frozen=True, kw_only=True):
     """What may differ by service or edge."""
 
-    profile: Literal["reference", "guarded"]
+    profile: Literal["reference", "guarded", "adaptive"]
+    protocol: Literal["graded", "latched"]
     mode: Literal["observe", "enforce"]
     target_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None
     """Slower than this is bad; null: learned."""
     expected_qps: Positive | None
+    is_hollow_bad: bool
+    """Whether requests of a hollow service count as failed."""
     outcome_weights: OutcomeWeights
+    failed_weight_min: Annotated[float, Meta(gt=0, le=1)]
+    """A request failed if its outcome weighs at least this."""
     level: LevelSettings
+    latched: LatchedSettings
+    incidents: Incidents
+    alerts: AlertSettings
 
 
 class Match(_Strict, frozen=True, kw_only=True):
@@ -210,6 +444,8 @@ class PolicyFile(_Strict, frozen=True, kw_only=True):
     limits: Limits
     evidence: EvidenceSettings
     baseline: BaselineSettings
+    blast_radius: BlastRadius
+    findings: FindingSettings
     profiles: ProfileSettings
     settings: Settings
     services: list[Rule] = []

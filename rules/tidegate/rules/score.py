@@ -40,6 +40,10 @@ class Judged:
     window_requests: Floats
     window_p95_us: Ints
     """Of all durations; -1 without any."""
+    usual_p95_us: Ints
+    """The baseline's; -1 while it isn't known."""
+    usual_qps: Floats
+    """The baseline's; -1 while it isn't known."""
 
 
 def piecewise(x: Floats, points: Points) -> Floats:
@@ -88,7 +92,25 @@ def guarded(judged: Judged, p: ProfileSettings) -> Floats:
     return np.minimum(total, np.minimum(error_cap, latency_cap))
 
 
-PROFILES: tuple[Callable[[Judged, ProfileSettings], Floats], ...] = (reference, guarded)
+def adaptive(judged: Judged, p: ProfileSettings) -> Floats:
+    """As published: every key against its own habit, over the 30 s window. NaN (unknown) below 20
+    requests. Without a baseline its term is 1: nothing is unusual yet."""
+    a = p.adaptive
+    error = 1.0 - np.minimum(judged.window_error_ratio / a.error_full, 1.0)
+    has_usual = judged.usual_p95_us > 0
+    factor = judged.window_p95_us / np.where(has_usual, judged.usual_p95_us, 1)
+    slower = (a.latency_zero_factor - factor) / (a.latency_zero_factor - 1.0)
+    latency = np.where(has_usual, np.minimum(np.maximum(slower, 0.0), 1.0), 1.0)
+    has_rate = judged.usual_qps > 0.0
+    away = np.abs(judged.qps / np.where(has_rate, judged.usual_qps, 1.0) - 1.0)
+    nearer = (a.traffic_zero - away) / (a.traffic_zero - a.traffic_free)
+    traffic = np.where(has_rate, np.minimum(np.maximum(nearer, 0.0), 1.0), 1.0)
+    total = a.error_weight * error + a.latency_weight * latency + a.traffic_weight * traffic
+    clamped = np.minimum(np.maximum(total, 0.0), 1.0)
+    return np.where(judged.window_requests >= a.requests_min, clamped, np.nan)
+
+
+PROFILES: tuple[Callable[[Judged, ProfileSettings], Floats], ...] = (reference, guarded, adaptive)
 """A new profile is one function here (and its numbers in the policy)."""
 
 
@@ -108,17 +130,20 @@ def unknown(scores: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     return scores < 0
 
 
-def score_level(scores: npt.NDArray[np.int32], bands: tuple[float, ...]) -> npt.NDArray[np.uint8]:
-    """Severity by the bands' lower edges (0.8, 0.6, 0.4, 0.2): closed, degraded_1, degraded_2, open,
-    forced_open. Unknown scores read as closed; callers hold them."""
-    edges = [round(edge * 1000) for edge in bands]
-    place = np.zeros(scores.shape, np.int64)
-    for edge in edges:
-        place += scores < edge
-    severity = np.array(
-        [0, 1, 2, 5, 6], np.uint8
-    )  # closed, degraded_1, degraded_2, open, forced_open
-    return np.where(scores < 0, np.uint8(0), severity[place])
+def score_level(
+    scores: npt.NDArray[np.int32], profile: Ints, p: ProfileSettings
+) -> npt.NDArray[np.uint8]:
+    """Severity by the lower edges of the profile's bands: closed, degraded_1, degraded_2, open,
+    forced_open. Unknown scores read as closed; callers hold them. profile: as in `score`."""
+    edges = np.array(
+        [[round(edge * 1000) for edge in getattr(p, f.__name__).bands] for f in PROFILES]
+    )
+    place = (scores[:, None] < edges[profile]).sum(axis=1)
+    return np.where(scores < 0, np.uint8(0), _SEVERITY[place])
+
+
+_SEVERITY = np.array([0, 1, 2, 5, 6], np.uint8)
+"""Closed, degraded_1, degraded_2, open, forced_open."""
 
 
 def _bins(octaves: Floats) -> Ints:

@@ -8,14 +8,15 @@ import numpy.typing as npt
 
 from tidegate.rules import window_kernel as kernel
 from tidegate.schemas.bins import BINS_COUNT
-from tidegate.schemas.cells import EFFECT_SHIFT, OUTCOME_MASK, SELF_TIME
+from tidegate.schemas.cells import CODES_COUNT, EFFECT_SHIFT, OUTCOME_MASK, SELF_TIME
 from tidegate.schemas.outcome import FAILED_OUTCOMES
 
 __all__ = ["SketchPool"]
 
-_FAILED_CODES = np.isin(np.arange(512) & OUTCOME_MASK, [int(o) for o in FAILED_OUTCOMES])
-_IS_EFFECT = ((np.arange(512) >> EFFECT_SHIFT) & 7) > 0
-_IS_SELF = (np.arange(512) & SELF_TIME) > 0
+_CODES = np.arange(CODES_COUNT)
+_FAILED_CODES = np.isin(_CODES & OUTCOME_MASK, [int(o) for o in FAILED_OUTCOMES])
+_IS_EFFECT = ((_CODES >> EFFECT_SHIFT) & 7) > 0
+_IS_SELF = (_CODES & SELF_TIME) > 0
 _GROWTH = 1.5
 
 
@@ -86,6 +87,19 @@ class SketchPool:
         out = np.empty(len(slots), np.int64)
         kernel.bin_above(self.counts, which, self.ok_row[slots], target_bin, out)
         return out
+
+    def self_slow_share(
+        self, slots: npt.NDArray[np.int64], target_bin: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Of the requests slower than the target in the 30 s window, the share whose self time alone is;
+        0 where none is slow. Requests whose calls lie in other records count as slow by themselves."""
+        own, slow = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
+        has_self = self.self_row[slots] >= 0
+        row = np.where(has_self, self.self_row[slots], self.ok_row[slots])
+        kernel.bin_above(self.counts, kernel.WINDOW, row, target_bin, own)
+        kernel.bin_above(self.counts, kernel.WINDOW, self.ok_row[slots], target_bin, slow)
+        share: npt.NDArray[np.float64] = own / np.maximum(slow, 1)
+        return share
 
     def _give(
         self, rows: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]

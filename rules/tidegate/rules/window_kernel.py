@@ -7,7 +7,14 @@ that a key's rows stay in the cache.
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.schemas.cells import EFFECT_SHIFT, HAS_CALLS, INHERITED, OUTCOME_MASK, SELF_TIME
+from tidegate.schemas.cells import (
+    EFFECT_SHIFT,
+    HAS_CALLS,
+    HAS_PARENT,
+    INHERITED,
+    OUTCOME_MASK,
+    SELF_TIME,
+)
 from tidegate.schemas.compiling import kernel
 from tidegate.schemas.outcome import FAILED_OUTCOMES, Effect, Outcome
 
@@ -88,7 +95,8 @@ def add_counts(
             sums[s, outcome] += n
             sums[s, WEIGHT_BY_OUTCOME + outcome] += n * w
             sums[s, ADMITTED_WEIGHT_SQUARED] += n * w * w
-            if c & INHERITED:
+            # Beside HAS_PARENT the bit is about the request around a call: no call inherits.
+            if c & (INHERITED | HAS_PARENT) == INHERITED:
                 sums[s, INHERITED_BY_OUTCOME + outcome] += n * w
         elif effect == _SHED:
             sums[s, SHED_WEIGHT] += n * w

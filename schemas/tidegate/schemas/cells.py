@@ -3,7 +3,8 @@
 cell = (key, bucket, code, bin, count, weight). Everything that windows hold (counts per outcome, own
 effects, inherited failures, sketches of failed and not-failed durations, self times) is a sum over
 cells, so blocks add up and nothing depends on order. One span usually makes one cell: at 1 % bins,
-merging equal cells per record saves little and costs a sort.
+merging equal cells per record saves little and costs a sort. Requests by instance stand beside them:
+in the cells they would multiply the keys of every fleet.
 """
 
 from dataclasses import dataclass, field
@@ -13,16 +14,20 @@ import numpy.typing as npt
 
 __all__ = [
     "BUCKET_MS",
+    "CODES_COUNT",
     "EFFECT_SHIFT",
     "EXEMPLAR_SLOW_MIN_NS",
     "HAS_CALLS",
+    "HAS_PARENT",
     "INHERITED",
     "OUTCOME_MASK",
+    "PARENT_FAILED",
     "SELF_TIME",
     "WEIGHT_MAX",
     "WEIGHT_ONE",
     "Cells",
     "Exemplars",
+    "Instances",
 ]
 
 BUCKET_MS = 500
@@ -39,6 +44,12 @@ SELF_TIME = 1 << 7
 (SERVER, CONSUMER) without effect that have CLIENT children in their record."""
 HAS_CALLS = 1 << 8
 """Bit 8, on duration cells: a SELF_TIME cell stands beside this one (else self time = duration)."""
+HAS_PARENT = 1 << 9
+"""Bit 9: a failed call whose record also holds the request that made it, both without effect."""
+PARENT_FAILED = INHERITED
+"""Bit 6 beside HAS_PARENT: that request failed too."""
+CODES_COUNT = 1 << 10
+"""Every code is smaller."""
 
 WEIGHT_ONE = 64
 """Adjusted count of an unsampled span: weights are fixed point with 6 binary digits."""
@@ -67,6 +78,29 @@ class Exemplars:
 
 
 @dataclass(slots=True)
+class Instances:
+    """Requests (SERVER, CONSUMER spans without effect) by instance: one row per (record, key, bucket,
+    instance), in the order of the first such span. Columns of length r; spans without an instance make none."""
+
+    record: npt.NDArray[np.int32]
+    """Index of the record, ascending."""
+    key: npt.NDArray[np.int32]
+    bucket: npt.NDArray[np.int64]
+    name: npt.NDArray[np.int32]
+    """Index into `names`."""
+    requests: npt.NDArray[np.int32]
+    failed: npt.NDArray[np.int32]
+    """Those with one of FAILED_OUTCOMES."""
+    names: list[str]
+
+    @classmethod
+    def empty(cls) -> "Instances":
+        """No row at all."""
+        none = np.empty(0, np.int32)
+        return cls(none, none, np.empty(0, np.int64), none, none, none, [])
+
+
+@dataclass(slots=True)
 class Cells:
     """Cells of a batch of records, as columns of length n, in the order (record, span in record)."""
 
@@ -86,12 +120,16 @@ class Cells:
     exemplars: Exemplars
     counters: dict[str, int] = field(default_factory=dict)
     """Named losses and oddities of the fold: `duplicate_spans`, `invalid_times`, ..."""
+    instances: Instances = field(default_factory=Instances.empty)
 
     def of_records(self, start: int, end: int) -> "Cells":
-        """Those of records start..end-1, which become records 0..end-start-1. Keys stay as they are."""
+        """Those of records start..end-1, which become records 0..end-start-1. Keys and names stay as they
+        are."""
         first, last = np.searchsorted(self.record, (start, end))
         offered = self.exemplars
         lo, hi = np.searchsorted(offered.record, (start, end))
+        seen = self.instances
+        low, high = np.searchsorted(seen.record, (start, end))
         return Cells(
             self.record[first:last] - np.int32(start),
             self.key[first:last],
@@ -109,5 +147,14 @@ class Cells:
                 offered.bin[lo:hi],
                 offered.trace_hi[lo:hi],
                 offered.trace_lo[lo:hi],
+            ),
+            instances=Instances(
+                seen.record[low:high] - np.int32(start),
+                seen.key[low:high],
+                seen.bucket[low:high],
+                seen.name[low:high],
+                seen.requests[low:high],
+                seen.failed[low:high],
+                seen.names,
             ),
         )

@@ -14,7 +14,12 @@ __all__ = [
     "Actions",
     "Backoff",
     "Decision",
+    "Finding",
+    "Incident",
     "Lease",
+    "LevelName",
+    "Override",
+    "Shed",
     "Signals",
     "decode_decision",
     "decode_lease",
@@ -53,7 +58,19 @@ class Actions(msgspec.Struct, frozen=True, kw_only=True):
     fallback: bool = False
     """Whether a refused request should be answered by the caller's fallback."""
     cache: bool = False
-    """Whether callers should serve from a local cache."""
+    """Whether callers should serve from a local cache (L1)."""
+    qps_max: float | None = None
+    """Requests per second that each instance of the service lets in (L2)."""
+    relax_gc: bool = False
+    """Whether the service should let its garbage collector run less often (L2)."""
+    failover: bool = False
+    """Whether callers should use the spare endpoint (L3)."""
+    reject: bool = False
+    """Whether the service answers 503 with `Retry-After` to everyone (L4)."""
+    eject: list[str] = []
+    """Instances of the service that callers should skip."""
+    terminate: list[str] = []
+    """Instances that should save a snapshot and exit (L5). Obeyed only by clients that opted in."""
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +100,46 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """Since when badness is on evidence."""
 
 
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """A condition that holds, L1 to L5."""
+
+    rule: Literal["L1", "L2", "L3", "L4", "L5"]
+    since_ms: int
+    reason: str
+    """For people: the numbers that make it hold."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What is worth telling beside the level."""
+
+    name: Literal["chronic", "drift", "hollow", "unknown_overload"]
+    """chronic: bad for so long that it is how the service is. drift: its recent habit is far from the
+    day's. hollow: answers too quick to be true. unknown_overload: metrics come too seldom to tell L2."""
+    since_ms: int
+    reason: str
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator's level: obeyed above policy and incidents, in any mode, until it ends."""
+
+    scope: str
+    """As it was set: a scope or a pattern."""
+    level: LevelName
+    by: str
+    reason: str
+    until_ms: int
+    """From then on nobody obeys it, with or without a worker."""
+
+
+class Shed(msgspec.Struct, frozen=True, kw_only=True):
+    """What decisions turned away, or would have under `observe`, over the last 24 hours."""
+
+    requests: int
+    """Offered requests while the scope was not closed."""
+    turned_away: int
+    """Of these, by `admit_ratio`."""
+
+
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """The sleep of an open breaker."""
 
@@ -103,7 +160,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     mode: Literal["observe", "enforce"]
     """observe: advice that clients report and do not obey."""
     actions: Actions
-    incidents: list[str] = []
+    protocol: Literal["graded", "latched"] = "graded"
+    incidents: list[Incident] = []
+    findings: list[Finding] = []
     reason: str
     """For people: the terms of the score and the rule that moved the level."""
     signals: Signals
@@ -119,7 +178,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Evaluate partition, whose lease this decision lives by."""
     policy: str
     """NAME@VERSION of the policy in force."""
-    override: str | None = None
+    override: Override | None = None
+    shed_24h: Shed | None = None
+    """null before anything was shed."""
     backoff: Backoff | None = None
     evidence_age_ms: int
     """P90 of (Kafka time - span end) of the service: how old its spans are when they arrive."""

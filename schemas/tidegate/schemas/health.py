@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 __all__ = ["HEALTH_FORMAT", "Health", "HealthRecord", "decode_health", "encode_health"]
 
-HEALTH_FORMAT = 1
+HEALTH_FORMAT = 2
 CELLS_PER_PART_MAX = 24_576
 
 
@@ -30,6 +30,8 @@ class HealthRecord(msgspec.Struct, frozen=True, kw_only=True):
     score: list[int]
     """Thousandths, -1 where unknown; one per key, as the next two."""
     level: list[int]
+    findings: list[int]
+    """Bits: 1 chronic, 2 drift, 4 hollow."""
     p95_us: list[int]
     """Over 30 s; -1 where unknown, or not looked up at this boundary (of closed keys it is every 5 s)."""
     cells: dict[str, bytes]
@@ -56,6 +58,7 @@ class Health:
     keys: list[tuple[str, str]]
     score: npt.NDArray[np.int32]
     level: npt.NDArray[np.uint8]
+    findings: npt.NDArray[np.uint8]
     p95_us: npt.NDArray[np.int64]
     key: npt.NDArray[np.uint32]
     age: npt.NDArray[np.uint16]
@@ -94,6 +97,7 @@ def encode_health(health: Health) -> list[bytes]:
                     keys=health.keys[lo:hi],
                     score=health.score[lo:hi].tolist(),
                     level=health.level[lo:hi].tolist(),
+                    findings=health.findings[lo:hi].tolist(),
                     p95_us=health.p95_us[lo:hi].tolist(),
                     cells=cells,
                 )

@@ -1,4 +1,4 @@
-"""The graded levels, in order of severity. Clients know no level by name: decisions carry numbers."""
+"""The protocols' levels, in order of severity. Clients know none by name: decisions carry numbers."""
 
 from enum import IntEnum
 

@@ -5,6 +5,7 @@ msgpack outside, little-endian column bytes inside: a block of one span (1 to 5 
 normal) must not cost a Python object.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +13,17 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.schemas.cells import WEIGHT_ONE
+from tidegate.schemas.bins import BINS_COUNT
+from tidegate.schemas.cells import CODES_COUNT, WEIGHT_ONE
+from tidegate.schemas.control import ControlEntry
+from tidegate.schemas.points import MetricPoint
 
 __all__ = [
+    "BLOCK_COLUMNS",
     "BLOCK_FORMAT",
+    "CELL_COLUMNS",
+    "EXEMPLAR_COLUMNS",
+    "INSTANCE_COLUMNS",
     "PART_CELLS_MAX",
     "RECORD_BYTES_MAX",
     "Blocks",
@@ -26,7 +34,8 @@ __all__ = [
     "encode_partials",
 ]
 
-BLOCK_FORMAT = 1
+BLOCK_FORMAT = 2
+"""2: rows of instances, and calls that know their parent. Older records are not read."""
 RECORD_BYTES_MAX = 512_000
 PART_CELLS_MAX = 24_576
 """A source record's cells for one target partition are cut into parts of this many, in order. With at
@@ -67,11 +76,18 @@ class PartialsRecord(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[str]
     """targets[0] is always ""."""
     columns: dict[str, bytes]
+    instances: list[str] = []
+    """Their names."""
+    points: list[MetricPoint] = []
+    """Points of metrics; such a record carries nothing else."""
+    control: list[ControlEntry] = []
+    """Control entries, ascending by `seq`; such a record carries nothing else."""
 
 
 @dataclass(slots=True)
 class Blocks:
-    """b blocks and their cells (n) and exemplars (m), flat; block i owns the next cells_count[i] cells."""
+    """b blocks and their cells (n), exemplars (m) and rows of instances (r), flat; block i owns the next
+    cells_count[i] cells, and so on."""
 
     source: npt.NDArray[np.int32]
     """Index into the record's `sources`, shape (b,)."""
@@ -83,8 +99,11 @@ class Blocks:
     """Kafka timestamp of the source record."""
     cells_count: npt.NDArray[np.int32]
     exemplars_count: npt.NDArray[np.int32]
+    instances_count: npt.NDArray[np.int32]
     keys: list[tuple[str, str]]
     """(service, target)."""
+    instances: list[str]
+    """Names of instances."""
     key: npt.NDArray[np.int32]
     """Index into `keys`, shape (n,)."""
     bucket: npt.NDArray[np.int64]
@@ -93,20 +112,28 @@ class Blocks:
     count: npt.NDArray[np.int32]
     weight: npt.NDArray[np.int32]
     exemplar_key: npt.NDArray[np.int32]
-    """Shape (m,), as all below."""
+    """Shape (m,), as the next five."""
     exemplar_bucket: npt.NDArray[np.int64]
     exemplar_code: npt.NDArray[np.uint16]
     exemplar_bin: npt.NDArray[np.uint16]
     exemplar_trace_hi: npt.NDArray[np.uint64]
     exemplar_trace_lo: npt.NDArray[np.uint64]
+    instance_key: npt.NDArray[np.int32]
+    """Shape (r,), as all below."""
+    instance_bucket: npt.NDArray[np.int64]
+    instance_name: npt.NDArray[np.int32]
+    """Index into `instances`."""
+    instance_requests: npt.NDArray[np.int32]
+    instance_failed: npt.NDArray[np.int32]
 
     @classmethod
     def empty(cls) -> "Blocks":
         """No block at all, for a record of watermarks."""
-        return cls(**{name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}, keys=[])
+        none: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in _DTYPES.items()}
+        return cls(**none, keys=[], instances=[])
 
 
-_DTYPES: dict[str, type] = {
+BLOCK_COLUMNS: dict[str, type] = {
     "source": np.int32,
     "offset": np.int64,
     "part": np.int32,
@@ -114,12 +141,17 @@ _DTYPES: dict[str, type] = {
     "kafka_ms": np.int64,
     "cells_count": np.int32,
     "exemplars_count": np.int32,
+    "instances_count": np.int32,
+}
+CELL_COLUMNS: dict[str, type] = {
     "key": np.int32,
     "bucket": np.int64,
     "code": np.uint16,
     "bin": np.uint16,
     "count": np.int32,
     "weight": np.int32,
+}
+EXEMPLAR_COLUMNS: dict[str, type] = {
     "exemplar_key": np.int32,
     "exemplar_bucket": np.int64,
     "exemplar_code": np.uint16,
@@ -127,9 +159,36 @@ _DTYPES: dict[str, type] = {
     "exemplar_trace_hi": np.uint64,
     "exemplar_trace_lo": np.uint64,
 }
-_CONSTANT_DEFAULT = {"count": 1, "weight": WEIGHT_ONE, "part": 0, "parts": 1}
+INSTANCE_COLUMNS: dict[str, type] = {
+    "instance_key": np.int32,
+    "instance_bucket": np.int64,
+    "instance_name": np.int32,
+    "instance_requests": np.int32,
+    "instance_failed": np.int32,
+}
+_DTYPES = BLOCK_COLUMNS | CELL_COLUMNS | EXEMPLAR_COLUMNS | INSTANCE_COLUMNS
+_LENGTH_OF = {
+    name: first
+    for first, names in (
+        ("offset", BLOCK_COLUMNS),
+        ("key", CELL_COLUMNS),
+        ("exemplar_key", EXEMPLAR_COLUMNS),
+        ("instance_key", INSTANCE_COLUMNS),
+    )
+    for name in names
+}
+"""The column that says how long a column is."""
+_CONSTANT_DEFAULT = {
+    "count": 1,
+    "weight": WEIGHT_ONE,
+    "part": 0,
+    "parts": 1,
+    "instance_requests": 1,
+    "instance_failed": 0,
+}
 """Columns that are left out of the record when they hold nothing else."""
-_NARROW: tuple[type, ...] = (np.uint8, np.uint16, np.uint32)
+_NARROW = tuple((np.dtype(f"<u{width}"), (1 << 8 * width) - 1) for width in (1, 2, 4))
+"""Types of offsets, each with the largest it holds."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(PartialsRecord)
 
@@ -141,6 +200,8 @@ def encode_partials(
     watermarks: list[Watermark],
     listed: list[tuple[str, int]],
     partitions_count: int,
+    points: Sequence[MetricPoint] = (),
+    control: Sequence[ControlEntry] = (),
 ) -> bytes:
     """Deterministic bytes of one record. The caller keeps it below RECORD_BYTES_MAX."""
     services: dict[str, int] = {}
@@ -165,6 +226,9 @@ def encode_partials(
             services=list(services),
             targets=list(targets),
             columns=columns,
+            instances=blocks.instances,
+            points=list(points),
+            control=list(control),
         )
     )
 
@@ -176,15 +240,14 @@ def decode_partials(data: bytes) -> tuple[PartialsRecord, Blocks]:
         raise ValueError(f"block format {record.format}; this version reads {BLOCK_FORMAT}")
     columns = record.columns
     try:
-        blocks_count = len(_unpack(columns["offset"], np.int64))
-        cells_count = len(_unpack(columns["key"], np.int32))
-        arrays: dict[str, Any] = {}
-        for name, dtype in _DTYPES.items():
-            if name in columns:
-                arrays[name] = _unpack(columns[name], dtype)
-            else:
-                length = cells_count if name in ("count", "weight") else blocks_count
-                arrays[name] = np.full(length, _CONSTANT_DEFAULT[name], dtype)
+        arrays: dict[str, Any] = {
+            name: _unpack(columns[name], dtype)
+            for name, dtype in _DTYPES.items()
+            if name in columns or name not in _CONSTANT_DEFAULT
+        }
+        for name, value in _CONSTANT_DEFAULT.items():
+            if name not in arrays:
+                arrays[name] = np.full(len(arrays[_LENGTH_OF[name]]), value, _DTYPES[name])
         key_service = _unpack(columns["key_service"], np.int32).tolist()
         key_target = _unpack(columns["key_target"], np.int32).tolist()
         keys = [
@@ -193,21 +256,48 @@ def decode_partials(data: bytes) -> tuple[PartialsRecord, Blocks]:
         ]
     except (KeyError, IndexError) as problem:
         raise ValueError(f"partials record lacks {problem}") from problem
-    blocks = Blocks(**arrays, keys=keys)
-    _check(blocks)
+    blocks = Blocks(**arrays, keys=keys, instances=record.instances)
+    _check(blocks, len(record.sources))
     return record, blocks
 
 
-def _check(blocks: Blocks) -> None:
-    cells, exemplars = len(blocks.key), len(blocks.exemplar_key)
-    if int(blocks.cells_count.sum()) != cells or int(blocks.exemplars_count.sum()) != exemplars:
-        raise ValueError("partials record: block lengths don't add up to its cells")
-    for name in ("bucket", "code", "bin", "count", "weight"):
-        if len(getattr(blocks, name)) != cells:
+def _check(blocks: Blocks, sources_count: int) -> None:
+    """What else would read or write beside an array, or end in an error far from here."""
+    for name, first in _LENGTH_OF.items():
+        if len(getattr(blocks, name)) != len(getattr(blocks, first)):
             raise ValueError(f"partials record: column {name} has a wrong length")
-    for key in (blocks.key, blocks.exemplar_key):
-        if len(key) and (int(key.min()) < 0 or int(key.max()) >= len(blocks.keys)):
-            raise ValueError("partials record: a key index is out of range")
+    for name, end in (
+        ("source", sources_count),
+        ("cells_count", len(blocks.key) + 1),
+        ("exemplars_count", len(blocks.exemplar_key) + 1),
+        ("instances_count", len(blocks.instance_key) + 1),
+        ("key", len(blocks.keys)),
+        ("code", CODES_COUNT),
+        ("bin", BINS_COUNT),
+        ("exemplar_key", len(blocks.keys)),
+        ("exemplar_code", CODES_COUNT),
+        ("exemplar_bin", BINS_COUNT),
+        ("instance_key", len(blocks.keys)),
+        ("instance_name", len(blocks.instances)),
+    ):
+        column = getattr(blocks, name)
+        # One pass: without its sign, a negative number is the largest.
+        if len(column) and int(column.view(f"u{column.itemsize}").max()) >= end:
+            raise ValueError(
+                f"partials record: column {name} holds what is not within 0..{end - 1}"
+            )
+    for counted, first in (
+        ("cells_count", "key"),
+        ("exemplars_count", "exemplar_key"),
+        ("instances_count", "instance_key"),
+    ):
+        if int(getattr(blocks, counted).sum()) != len(getattr(blocks, first)):
+            raise ValueError(f"partials record: {counted} does not add up to its rows")
+    requests, failed = blocks.instance_requests, blocks.instance_failed
+    if ((failed < 0) | (failed > requests) | (requests < 1)).any():
+        raise ValueError(
+            "partials record: an instance with more failures than requests, or negative ones"
+        )
 
 
 def _pack(column: npt.NDArray[np.generic]) -> bytes:
@@ -217,11 +307,10 @@ def _pack(column: npt.NDArray[np.generic]) -> bytes:
     wide = column.astype(np.int64)
     base = int(wide.min()) if len(wide) else 0
     span = int(wide.max()) - base if len(wide) else 0
-    for dtype in _NARROW:
-        if span <= np.iinfo(dtype).max:
-            width = np.dtype(dtype).itemsize
-            packed = (wide - base).astype(dtype).astype(np.dtype(dtype).newbyteorder("<"))
-            return b"n%d" % width + base.to_bytes(8, "little", signed=True) + packed.tobytes()
+    for dtype, most in _NARROW:
+        if span <= most:
+            header = b"n%d" % dtype.itemsize + base.to_bytes(8, "little", signed=True)
+            return header + (wide - base).astype(dtype).tobytes()
     return b"w" + wide.astype("<i8").tobytes()
 
 

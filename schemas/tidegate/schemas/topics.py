@@ -85,6 +85,36 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.prefix}tidegate.dlq"
 
     @property
+    def otlp_metrics(self) -> str:
+        """OTLP metrics in: goroutines, and what the host reporter sends."""
+        return f"{self.prefix}otlp_metrics"
+
+    @property
+    def control(self) -> str:
+        """What operators ask for: policies, roll-outs, overrides, silences."""
+        return f"{self.prefix}tidegate.control"
+
+    @property
+    def alerts(self) -> str:
+        """Alerts out."""
+        return f"{self.prefix}tidegate.alerts"
+
+    @property
+    def shadow(self) -> str:
+        """Decisions of a policy that is tried beside the one in force; never obeyed."""
+        return f"{self.prefix}tidegate.shadow"
+
+    @property
+    def alert_group(self) -> str:
+        """Consumer group of `tidegate alert`."""
+        return f"{self.prefix}tidegate-alert"
+
+    @property
+    def metrics_group(self) -> str:
+        """Consumer group of ingest for metrics."""
+        return f"{self.prefix}tidegate-ingest-metrics"
+
+    @property
     def ingest_group(self) -> str:
         """Consumer group of ingest."""
         return f"{self.prefix}tidegate-ingest"
@@ -116,6 +146,27 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                 partitions_count=spans_partitions_count or partitions_count,
                 is_ours=False,
                 config={"cleanup.policy": "delete"},
+            ),
+            TopicSpec(
+                name=self.otlp_metrics,
+                purpose="OTLP metrics (goroutines, host reporter), from a Collector or from services",
+                partitions_count=1,
+                is_ours=False,
+                config={"cleanup.policy": "delete"},
+            ),
+            TopicSpec(
+                name=self.control,
+                purpose="policies, roll-outs, overrides and silences: the history of an installation",
+                partitions_count=1,
+                partitions_fixed=1,  # its offsets number everything that operators ask for
+                config={
+                    "cleanup.policy": "delete",
+                    # Effective boundaries are counted from when a record was appended.
+                    "message.timestamp.type": "LogAppendTime",
+                    "retention.ms": "-1",
+                    "retention.bytes": "-1",
+                    "max.message.bytes": str(_RECORD_BYTES_MAX),
+                },
             ),
             TopicSpec(
                 name=self.partials,
@@ -160,6 +211,27 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                     "cleanup.policy": "delete",
                     "message.timestamp.type": "LogAppendTime",
                     "retention.ms": str(_HOUR_MS),
+                    "max.message.bytes": str(_RECORD_BYTES_MAX),
+                },
+            ),
+            TopicSpec(
+                name=self.alerts,
+                purpose="alerts: start, change, repeat and resolve of incidents",
+                partitions_count=1,
+                config={
+                    "cleanup.policy": "delete",
+                    "retention.ms": str(7 * 24 * _HOUR_MS),
+                    "max.message.bytes": str(_RECORD_BYTES_MAX),
+                },
+            ),
+            TopicSpec(
+                name=self.shadow,
+                purpose="decisions of a policy that is tried beside the one in force; never obeyed",
+                partitions_count=1,
+                config={
+                    "cleanup.policy": "delete",
+                    "message.timestamp.type": "LogAppendTime",
+                    "retention.ms": str(7 * 24 * _HOUR_MS),
                     "max.message.bytes": str(_RECORD_BYTES_MAX),
                 },
             ),

@@ -1,58 +1,10 @@
-"""Sleep, probes, the ramp, and what sends a key back."""
+"""Probes, the ramp, and what sends a key back."""
 
 from dataclasses import replace
 
 from tests.level.drive import Driver
-from tests.level.protocol import Seen
+from tests.level.graded.traffic import AWFUL, PROBES_BAD, PROBES_GOOD, SILENT, half_open
 from tidegate.schemas.level import Level
-
-AWFUL = Seen(wanted=Level.OPEN, score=300, requests=20, bad=16, fast_requests=100, qps=40.0)
-DEAD = Seen(wanted=Level.FORCED_OPEN, score=100, requests=20, bad=20, fast_requests=100, qps=40.0)
-SILENT = Seen(wanted=Level.OPEN, score=300)
-PROBES_GOOD = Seen(wanted=Level.OPEN, score=300, probes=4, fast_requests=4)
-PROBES_BAD = replace(PROBES_GOOD, probes_bad=3)
-
-
-def opened(seen: Seen = AWFUL) -> Driver:
-    driver = Driver()
-    driver.hold(14, seen)
-    assert driver.now() in (Level.OPEN, Level.FORCED_OPEN)
-    return driver
-
-
-def half_open() -> Driver:
-    driver = opened()
-    while driver.now() != Level.HALF_OPEN:
-        driver.step(SILENT)
-    return driver
-
-
-def test_an_open_breaker_is_probed_after_thirty_seconds() -> None:
-    driver = opened()
-    slept = driver.boundary - int(driver.state.since_boundary[1])
-    assert driver.hold(59 - slept, SILENT) == []
-    assert driver.step(SILENT) == ["slept"]
-    assert driver.now() == Level.HALF_OPEN
-
-
-def test_traffic_that_is_still_bad_keeps_it_open() -> None:
-    driver = opened()
-    assert driver.hold(200, AWFUL) == []
-    assert driver.step(replace(AWFUL, wanted=Level.DEGRADED_1, score=601)) == ["slept"]
-
-
-def test_forced_open_sleeps_likewise() -> None:
-    driver = opened(DEAD)
-    assert driver.now() == Level.FORCED_OPEN
-    assert driver.hold(60, SILENT) == ["slept"]
-
-
-def test_an_open_breaker_may_become_worse_but_never_better_by_its_score() -> None:
-    driver = opened()
-    assert driver.hold(20, replace(AWFUL, wanted=Level.CLOSED, score=1000))[:1] == []
-    driver = opened()
-    assert driver.hold(8, DEAD) == ["worse_confirmed"]
-    assert driver.now() == Level.FORCED_OPEN
 
 
 def test_good_probes_lead_up_the_ramp_to_closed() -> None:
@@ -125,26 +77,6 @@ def test_sleeps_are_spread_over_scopes_once_they_are_doubled() -> None:
     assert len(set(driver.state.until_boundary[1:9].tolist())) > 3
 
 
-def test_an_idle_key_ends_closed_from_every_level() -> None:
-    for driver in (opened(), half_open()):
-        driver.state.until_boundary[1] = driver.boundary + 10**6
-        driver.oracles[0].until = driver.boundary + 10**6
-        assert driver.step(replace(SILENT, idle=7_201)) == ["idle_out"]
-        assert driver.now() == Level.CLOSED
-
-
-def test_five_minutes_closed_forget_the_doubled_sleep() -> None:
-    driver = half_open()
-    driver.hold(3, PROBES_BAD)
-    while driver.now() != Level.HALF_OPEN:
-        driver.step(SILENT)
-    driver.hold(30, PROBES_GOOD)
-    assert driver.now() == Level.CLOSED
-    assert driver.state.sleep[1] == 120
-    driver.hold(600, replace(PROBES_GOOD, wanted=Level.CLOSED, score=1000))
-    assert driver.state.sleep[1] == 0
-
-
 def test_a_ramp_whose_answers_are_mixed_neither_closes_nor_goes_on() -> None:
     driver = half_open()
     driver.hold(3, PROBES_GOOD)
@@ -184,3 +116,24 @@ def test_a_hundred_undecided_requests_on_the_ramp_are_no_hundred_probes() -> Non
     driver.hold(3, PROBES_GOOD)
     assert driver.hold(20, replace(SILENT, requests=50, bad=10)) == []
     assert driver.now() == Level.HALF_OPEN
+
+
+def test_an_idle_key_ends_closed() -> None:
+    driver = half_open()
+    assert driver.step(replace(SILENT, idle=7_201)) == ["idle_out"]
+    assert driver.now() == Level.CLOSED
+
+
+def test_neither_the_panic_guard_nor_a_ceiling_keeps_bad_probes_from_opening() -> None:
+    driver = half_open()
+    held = replace(PROBES_BAD, may_worsen=False, worst=Level.DEGRADED_1)
+    assert driver.hold(3, held) == ["probes_bad"]
+
+
+def test_evidence_is_cleared_where_it_closes_and_nowhere_else() -> None:
+    driver = half_open()
+    driver.hold(3, PROBES_BAD)
+    driver.until(Level.HALF_OPEN, SILENT)
+    driver.until(Level.CLOSED, PROBES_GOOD)
+    driver.hold(14, AWFUL)
+    assert driver.cleared == ["ramp_done"]

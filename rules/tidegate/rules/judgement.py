@@ -1,0 +1,707 @@
+"""One policy applied to a partition's traffic: evidence, score, level, findings, of every key, boundary by
+boundary. Two of them can look at the same traffic: the policy in force, and one that is tried beside it.
+
+Vectorised over keys. Nothing here depends on the order in which cells arrived.
+"""
+
+import copy
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tidegate.rules import (
+    baseline,
+    blast_radius,
+    evidence,
+    findings,
+    hardness,
+    level_step,
+    services,
+)
+from tidegate.rules import window_kernel as kernel
+from tidegate.rules.alarms import Alarms, Heard
+from tidegate.rules.baseline import TICK_BOUNDARIES, Baselines
+from tidegate.rules.blast_radius import Ceilings, Panic, Suspect
+from tidegate.rules.evidence import Evidence, Increments
+from tidegate.rules.findings import Findings
+from tidegate.rules.judge import (
+    JudgedWindow,
+    WindowTotals,
+    judged_window,
+    per_second,
+    weighted_ratio,
+    window_totals,
+)
+from tidegate.rules.level_step import LevelChanges, LevelInputs, LevelState
+from tidegate.rules.policy import PROFILE_NAMES, Policy
+from tidegate.rules.policy_columns import PROTOCOL_NAMES
+from tidegate.rules.score import Judged, score, score_level
+from tidegate.rules.shed_log import ShedLog
+from tidegate.rules.state_columns import StateColumns
+from tidegate.rules.traffic import Traffic
+from tidegate.rules.window import Merged
+from tidegate.schemas.bins import BIN_VALUE_NS, bin_of_ns
+from tidegate.schemas.cells import BUCKET_MS, WEIGHT_ONE
+from tidegate.schemas.level import Level
+
+__all__ = ["FAST_TURN_BOUNDARIES", "Judgement", "Ruling", "Telemetry", "Told"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+FAST_S = 5.0
+FAST_TURN_BOUNDARIES = 10
+"""Successive fast windows that don't overlap, spread over keys by hash."""
+
+
+class Standing(StateColumns):
+    """What is kept per key beside evidence, baseline, level and findings."""
+
+    spec: ClassVar[dict[str, tuple[type, float, int]]] = {
+        "score": (np.int32, -1, 0),
+        "is_published": (np.bool_, 0, 0),
+        "is_relabelled": (np.bool_, 0, 0),
+        "differs": (np.int8, 0, 0),
+    }
+    score: npt.NDArray[np.int32]
+    """Thousandths, -1 unknown; held while nothing is merged."""
+    is_published: Mask
+    is_relabelled: Mask
+    """The policy changed since it was published: due at the key's turn."""
+    differs: npt.NDArray[np.int8]
+    """Of a candidate: 1 where it is stricter than the policy in force, -1 milder, 0 the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What is known of telemetry itself at a boundary."""
+
+    odd: int = 0
+    """Spans that came late, skewed or in a record of partials that could not be read."""
+    spans: int = 0
+    """All others."""
+    sources_missing: int = 0
+
+
+@dataclass(slots=True)
+class Told:
+    """What a boundary says to a judgement, the same for every policy; k live keys in the order of scopes."""
+
+    live: Ints
+    merged: Merged
+    boundary: int
+    operator: npt.NDArray[np.int8]
+    """An operator's event of the latched protocol, by key."""
+    telemetry: Telemetry
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What a judgement found at a boundary. Arrays over the live keys (k)."""
+
+    qps: Floats
+    changes: LevelChanges
+    is_changed: Mask
+    """What a decision shows has changed: level, ceiling, findings."""
+    ceilings: Ceilings
+    is_panic: bool = False
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Numbers:
+    """Of k live keys."""
+
+    found: Floats
+    """What was merged, shape (k, 10); see `window_kernel.increments`."""
+    totals: WindowTotals
+    seen: Ints
+    qps: Floats
+    target_bin: Ints
+    """By slot."""
+    judged: JudgedWindow | None = None
+    """Of the keys for which quantiles matter."""
+
+
+class Judgement:
+    """State of every key under one policy. Rows grow with the traffic's keys."""
+
+    def __init__(self, policy: Policy, capacity: int, *, partitions_count: int) -> None:
+        self.policy = policy
+        self.is_pushed = False
+        """Whether it came by the log; else it is what the worker was started with."""
+        self.partitions_count = partitions_count
+        self.settings = np.full(capacity, -1, np.int64)
+        """Index into the policy's settings, by slot; -1 for a row without a key."""
+        self.evidence = Evidence(capacity)
+        self.baselines = Baselines(capacity)
+        self.levels = LevelState(capacity)
+        self.standing = Standing(capacity)
+        self.findings = Findings(capacity)
+        self.shed = ShedLog(capacity)
+        self.alarms = Alarms(capacity)
+        self.panic = Panic()
+        self._ceilings: dict[int, tuple[str, str]] = {}
+        """By slot: reason and ejected instance of the boundary before."""
+
+    def under(self, policy: Policy) -> "Judgement":
+        """The same standing under another policy, beside this one."""
+        other = copy.deepcopy(self, {id(self.policy): self.policy})
+        other.switch(policy, is_pushed=True)
+        return other
+
+    def switch(self, policy: Policy, *, is_pushed: bool = False) -> None:
+        """Another policy from the next boundary on. What was learned and where levels stand remains."""
+        self.policy, self.is_pushed = policy, is_pushed
+        self.settings[:] = -1
+        self.alarms.host.reconsider()
+        self.standing.is_relabelled[:] = self.standing.is_published
+
+    def columns(self) -> tuple[StateColumns, ...]:
+        """All state with one row per key."""
+        return (
+            self.evidence,
+            self.baselines,
+            self.levels,
+            self.standing,
+            self.findings,
+            self.shed,
+            *self.alarms.columns(),
+        )
+
+    def reset(self, slots: Ints) -> None:
+        """Makes rows unused."""
+        for state in self.columns():
+            state.reset(slots)
+        self.settings[slots] = -1
+        for slot in slots.tolist():
+            self._ceilings.pop(slot, None)
+
+    def settle(self, traffic: Traffic) -> None:
+        """Rows and settings for keys that are new since the boundary before."""
+        capacity = traffic.keys.capacity
+        more = capacity - len(self.settings)
+        if more:
+            self.settings = np.concatenate((self.settings, np.full(more, -1, np.int64)))
+            for state in self.columns():
+                state.grow(capacity)
+        in_order = traffic.keys.in_order()
+        for slot in in_order[self.settings[in_order] < 0].tolist():
+            service, target = traffic.keys.names[slot] or ("", "")
+            self.settings[slot] = self.policy.settings_for(service, target)
+
+    def relearn(self, slots: Ints) -> None:
+        """Forgets what is usual for these keys, evidence included."""
+        self.baselines.reset(slots)
+        self.evidence.reset(slots)
+        self.findings.reset(slots)
+
+    def target_bin(self) -> Ints:
+        """By slot: the policy's target, else the baseline's; -1 while none is known."""
+        fixed_ms = self.policy.columns.target_ms[self.settings]
+        fixed = bin_of_ns(np.maximum(fixed_ms, 0).astype(np.int64) * 1_000_000)
+        return np.where(fixed_ms > 0, fixed, self.baselines.target_bin).astype(np.int64)
+
+    def target_ms(self, slots: Ints) -> Ints:
+        """The same in ms, for some slots; -1 while none is known."""
+        fixed_ms = self.policy.columns.target_ms[self.settings[slots]]
+        learned_us = self.baselines.target_us[slots]
+        learned_ms = np.where(learned_us >= 0, learned_us // 1000, -1)
+        return np.where(fixed_ms > 0, fixed_ms, learned_ms).astype(np.int64)
+
+    def limit_of(self, slot: int) -> tuple[str, str]:
+        """(why its level is held at degraded_1, the instance that is named instead); empty texts without."""
+        return self._ceilings.get(slot, ("", ""))
+
+    def save_limits(self, slots: Ints) -> list[tuple[int, str, str]]:
+        """(place among the slots, reason, ejected instance)."""
+        place = {slot: number for number, slot in enumerate(slots.tolist())}
+        limits = ((place[slot], *limit) for slot, limit in self._ceilings.items() if slot in place)
+        return sorted(limits)
+
+    def load_limits(self, saved: list[tuple[int, str, str]], slots: Ints) -> None:
+        """The opposite."""
+        self._ceilings = {int(slots[place]): (reason, name) for place, reason, name in saved}
+
+    def step(self, traffic: Traffic, told: Told) -> Ruling:
+        """Everything that a boundary does with what was merged. `settle` first."""
+        live, boundary = told.live, told.boundary
+        target_bin = self.target_bin()
+        found = self._increments(traffic, told.merged, live, boundary, target_bin)
+        totals = window_totals(traffic.windows, live)
+        seen = services.seen_buckets(traffic.services, traffic.keys.service_slot[live], boundary)
+        numbers = _Numbers(found, totals, seen, per_second(totals.offered, seen), target_bin)
+        shown = np.zeros(traffic.keys.capacity, np.bool_)
+        self._look_for_hollow(traffic, live, boundary, shown)
+        self._count_hollow_as_bad(live, found)
+        self._weigh_evidence(traffic, live, numbers, boundary)
+        self._look_for_chronic(live, boundary, shown)
+        self._score(traffic, live, numbers)
+        ruling = self._decide(traffic, told, numbers)
+        self._learn(traffic, told, numbers, shown)
+        self._log_shed(traffic, told, numbers)
+        ruling.is_changed |= self._step_alarms(traffic, told, numbers)
+        ruling.is_changed |= ruling.changes.changed | shown[live]
+        return ruling
+
+    # ---- what was merged ----
+
+    def _increments(
+        self, traffic: Traffic, merged: Merged, live: Ints, boundary: int, target_bin: Ints
+    ) -> Floats:
+        place = np.full(traffic.keys.capacity, len(live), np.int64)  # a last row for `other`
+        place[live] = np.arange(len(live))
+        out = np.zeros((len(live) + 1, 10), np.float64)
+        kernel.increments(
+            merged.slot,
+            boundary - 1 - merged.age,
+            merged.code,
+            merged.bin,
+            merged.count,
+            merged.weight,
+            place,
+            self.settings,
+            self.policy.columns.is_failed,
+            target_bin,
+            self.levels.counts_from,
+            out,
+        )
+        return out[:-1]
+
+    def _count_hollow_as_bad(self, live: Ints, found: Floats) -> None:
+        hollow = self._is_hollow_bad(live)
+        if hollow.any():
+            for whole, bad in ((0, 1), (2, 4), (5, 6)):
+                found[hollow, bad] = found[hollow, whole]
+
+    def _is_hollow_bad(self, slots: Ints) -> Mask:
+        is_bad: Mask = (self.findings.hollow_since[slots] >= 0) & (
+            self.policy.columns.is_hollow_bad[self.settings[slots]]
+        )
+        return is_bad
+
+    # ---- evidence ----
+
+    def _weigh_evidence(
+        self, traffic: Traffic, live: Ints, numbers: _Numbers, boundary: int
+    ) -> None:
+        """Evidence moves only for keys that merged requests: silence is held."""
+        has = numbers.found[:, 0] > 0
+        if not has.any():
+            return
+        slots, mine = live[has], numbers.found[has]
+        rules = self.policy.evidence
+        requests = mine[:, 2] * mine[:, 2] / np.maximum(mine[:, 3], 1.0)
+        bad = requests * mine[:, 4] / np.maximum(mine[:, 2], 1.0)
+        rate = per_second(numbers.totals.effective[has], numbers.seen[has])
+        active = int((numbers.totals.requests > 0).sum())
+        h = evidence.threshold(rate, active * self.partitions_count, rules)
+        increments = Increments(slots, requests, bad, h)
+        for rule in evidence.RULES:
+            rule(self.evidence, increments, rules)
+        on = np.flatnonzero(self.evidence.on_sharp[slots] | self.evidence.on_mild[slots])
+        if len(on):
+            judged = self._judge(traffic, slots[on], numbers.target_bin)
+            failed = self.policy.columns.is_failed[self.settings[slots[on]]]
+            bad_share = weighted_ratio(judged.counts, failed.astype(np.float64))
+            bad_share = np.where(self._is_hollow_bad(slots[on]), 1.0, bad_share)
+            evidence.settle(
+                self.evidence,
+                Increments(slots[on], requests[on], bad[on], h[on]),
+                judged.requests,
+                bad_share * judged.requests + judged.slow,
+                rules,
+                boundary,
+            )
+
+    def _judge(
+        self, traffic: Traffic, slots: Ints, target_bin: Ints, *, may_be_fast: bool = True
+    ) -> JudgedWindow:
+        return judged_window(
+            traffic.windows,
+            slots,
+            self.policy.columns.outcome_weights[self.settings[slots]],
+            target_bin[slots],
+            requests_min=self.policy.evidence.judged_requests_min,
+            may_be_fast=may_be_fast,
+        )
+
+    # ---- findings ----
+
+    def _look_for_hollow(self, traffic: Traffic, live: Ints, boundary: int, shown: Mask) -> None:
+        """At a key's turn, every 5 s."""
+        turn = self._fast_turn(traffic, live, boundary)
+        slots = live[turn & (self.baselines.p05_us[live] > 0)]
+        if not len(slots):
+            return
+        s = self.policy.file.findings
+        for sums, plane, least in (
+            (traffic.windows.fast, kernel.FAST, 0),
+            (traffic.windows.window, kernel.WINDOW, s.hollow_requests_min),
+        ):
+            requests = sums[slots, : kernel.OUTCOMES].sum(axis=1)
+            fast = traffic.windows.fast[slots, : kernel.OUTCOMES].sum(axis=1)
+            # The 30 s window only where the fast one holds too few.
+            mine = requests >= s.hollow_requests_min if least == 0 else fast < least
+            chosen = slots[mine]
+            if len(chosen):
+                bins = traffic.windows.sketches.quantile_bins(
+                    chosen, 500, which=plane, failed_too=False
+                )
+                p50 = np.where(bins >= 0, BIN_VALUE_NS[bins] // 1000, -1)
+                usual = self.baselines.p05_us[chosen]
+                shown[
+                    findings.note_hollow(
+                        self.findings, chosen, requests[mine], p50, usual, s, boundary
+                    )
+                ] = True
+
+    def _look_for_chronic(self, live: Ints, boundary: int, shown: Mask) -> None:
+        since = self.evidence.since_boundary[live]
+        begins, changed = findings.note_chronic(
+            self.findings,
+            live,
+            since,
+            self.baselines.p95_us[live] < 0,
+            self.policy.file.findings,
+            boundary,
+        )
+        self.baselines.reset(begins)
+        shown[changed] = True
+
+    # ---- score ----
+
+    def _score(self, traffic: Traffic, live: Ints, numbers: _Numbers) -> None:
+        """Scores of keys that merged requests. Quantiles are looked up only where they can matter."""
+        has = numbers.found[:, 0] > 0
+        slots = live[has]
+        if not len(slots):
+            return
+        columns, settings = self.policy.columns, self.settings[slots]
+        on_sharp, on_mild = self.evidence.on_sharp[slots], self.evidence.on_mild[slots]
+        matters = on_sharp | on_mild | (columns.profile[settings] != _GUARDED)
+        index = np.flatnonzero(matters)
+        zeros, none = np.zeros(len(slots)), np.full(len(slots), -1, np.int64)
+        table = Judged(
+            error_ratio=zeros.copy(),
+            p95_bin=none.copy(),
+            target_bin=numbers.target_bin[slots],
+            qps=numbers.qps[has],
+            expected_qps=columns.expected_qps[settings],
+            is_on_evidence=on_sharp | on_mild,
+            window_error_ratio=zeros.copy(),
+            window_requests=zeros.copy(),
+            window_p95_us=none.copy(),
+            usual_p95_us=self.baselines.p95_us[slots],
+            usual_qps=self.baselines.qps[slots],
+        )
+        if len(index):
+            chosen = slots[index]
+            judged = numbers.judged = self._judge(traffic, chosen, numbers.target_bin)
+            hollow = self._is_hollow_bad(chosen)
+            table.error_ratio[index] = np.where(hollow, 1.0, judged.error_ratio)
+            table.p95_bin[index] = judged.p95_bin
+            ratio = weighted_ratio(
+                traffic.windows.window[chosen], columns.outcome_weights[self.settings[chosen]]
+            )
+            table.window_error_ratio[index] = np.where(hollow, 1.0, ratio)
+            table.window_requests[index] = numbers.totals.effective[has][index]
+            p95 = traffic.windows.sketches.quantile_bins(
+                chosen, 950, which=kernel.WINDOW, failed_too=True
+            )
+            table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
+        new = score(table, columns.profile[settings], self.policy.profiles)
+        self.standing.score[slots] = np.where(new >= 0, new, self.standing.score[slots])
+
+    # ---- level ----
+
+    def _decide(self, traffic: Traffic, told: Told, numbers: _Numbers) -> Ruling:
+        live, boundary, found = told.live, told.boundary, numbers.found
+        judged, capacity = numbers.judged, traffic.keys.capacity
+        p90_ms = np.full(capacity, -1, np.int64)
+        is_slow = np.zeros(capacity, np.bool_)
+        if judged is not None:
+            p90_ms[judged.slots] = np.where(
+                judged.p90_bin >= 0, BIN_VALUE_NS[judged.p90_bin] // 1_000_000, -1
+            )
+            is_slow[judged.slots] = judged.slow > judged.error_ratio * judged.requests
+        scores, level = self.standing.score[live], self.levels.level[live]
+        settings = self.settings[live]
+        guarded = self.policy.columns.profile[settings] == _GUARDED
+        wanted = score_level(scores, self.policy.columns.profile[settings], self.policy.profiles)
+        mild = self.evidence.on_mild[live] & ~self.evidence.on_sharp[live] & guarded
+        wanted = np.where(mild, np.minimum(wanted, np.uint8(Level.DEGRADED_1)), wanted)
+        wanted = np.where(scores < 0, level, wanted).astype(np.uint8)
+        ceilings = self._ceilings_of(traffic, told, numbers, wanted)
+        wanted = np.minimum(wanted, ceilings.worst)
+        is_panic = self.panic.step(
+            asking=int(((wanted > level) & (found[:, 0] > 0)).sum()),
+            active=int((numbers.totals.requests > 0).sum()),
+            odd=(told.telemetry.odd, told.telemetry.spans),
+            sources_missing=told.telemetry.sources_missing,
+            r=self.policy.file.blast_radius,
+            boundary=boundary,
+        )
+        ages = np.zeros(len(live), np.int64)
+        ramping = np.flatnonzero(level == int(Level.HALF_OPEN))
+        ages[ramping] = services.age_ms(traffic.services, traffic.keys.service_slot[live[ramping]])
+        window_ratio, window_requests = self._latched_numbers(traffic, live, numbers)
+        changes = level_step.step(
+            self.levels,
+            live,
+            LevelInputs(
+                wanted=wanted,
+                score=scores,
+                requests=found[:, 0].astype(np.int64),
+                bad=found[:, 1].astype(np.int64),
+                after_requests=found[:, 5].astype(np.int64),
+                after_bad=found[:, 6].astype(np.int64),
+                after_probes=found[:, 7].astype(np.int64),
+                after_probes_bad=found[:, 8].astype(np.int64),
+                fast_requests=numbers.totals.fast_requests,
+                qps=numbers.qps,
+                idle_boundaries=boundary - traffic.seen.last_boundary[live],
+                age_boundaries=ages // BUCKET_MS,
+                p90_ms=p90_ms[live],
+                target_ms=self.target_ms(live),
+                is_slow_caused=is_slow[live],
+                jitter=traffic.keys.hash[live].astype(np.int64),
+                window_error_ratio=window_ratio,
+                window_requests=window_requests,
+                is_chronic=self.findings.chronic_since[live] >= 0,
+                may_worsen=np.full(len(live), not is_panic),
+                worst=ceilings.worst,
+                operator=told.operator,
+            ),
+            self.policy.columns,
+            settings,
+            boundary,
+        )
+        self.panic.note(int((self.levels.level[live] > changes.before).sum()), boundary)
+        self.evidence.clear(live[changes.resets_evidence])
+        recovered = live[changes.resets_evidence & guarded]
+        self.standing.score[recovered] = 1000  # nothing is on evidence any more
+        return Ruling(
+            numbers.qps,
+            changes,
+            self._note_ceilings(live, ceilings),
+            ceilings,
+            is_panic,
+            counters={"refused_events": changes.refused_count},
+        )
+
+    def _latched_numbers(
+        self, traffic: Traffic, live: Ints, numbers: _Numbers
+    ) -> tuple[Floats, Floats]:
+        """Error ratio and requests of the 30 s window, for the keys whose latched breaker may trip."""
+        columns, settings = self.policy.columns, self.settings[live]
+        ratio = np.zeros(len(live))
+        rows = np.flatnonzero((columns.protocol[settings] == _LATCHED) & (numbers.found[:, 6] > 0))
+        if len(rows):
+            ratio[rows] = weighted_ratio(
+                traffic.windows.window[live[rows]], columns.outcome_weights[settings[rows]]
+            )
+        return ratio, numbers.totals.effective
+
+    def _ceilings_of(
+        self,
+        traffic: Traffic,
+        told: Told,
+        numbers: _Numbers,
+        wanted: npt.NDArray[np.uint8],
+    ) -> Ceilings:
+        """How bad each key's level may get, whatever its score."""
+        live, r = told.live, self.policy.file.blast_radius
+        worst = np.full(len(live), int(Level.LOCKED), np.uint8)
+        ceilings = Ceilings(worst)
+        if not (np.minimum(wanted, worst) > Level.DEGRADED_1).any():
+            return ceilings
+        chronic = np.flatnonzero(self.findings.chronic_since[live] >= 0)
+        ceilings.limit(chronic, lambda _: "held at degraded_1: it has been bad for long (chronic)")
+        suspect = self._suspect(traffic, live, numbers, np.minimum(wanted, ceilings.worst))
+        if suspect is not None:
+            blast_radius.deepest_first(
+                suspect,
+                ceilings,
+                lambda row: traffic.keys.scopes[int(live[row])],
+                r,
+                told.boundary,
+            )
+        self._one_instance(traffic, live, wanted, ceilings)
+        columns = self.policy.columns
+        settings, level = self.settings[live], self.levels.level[live]
+        blast_radius.shed_share(
+            ceilings,
+            wanted=wanted,
+            level=level,
+            scores=self.standing.score[live],
+            offered=numbers.totals.offered,
+            turned_now=1.0 - self.admit_ratio(live),
+            turned_wanted=1.0 - columns.admit_ratio[settings, wanted],
+            r=r,
+        )
+        return ceilings
+
+    def _one_instance(
+        self, traffic: Traffic, live: Ints, wanted: npt.NDArray[np.uint8], ceilings: Ceilings
+    ) -> None:
+        """Where one instance of several fails, it is named, and nobody else is turned away."""
+        r = self.policy.file.blast_radius
+        asks = (np.minimum(wanted, ceilings.worst) > Level.DEGRADED_1) & ~traffic.keys.is_edge[live]
+        for row in np.flatnonzero(asks).tolist():
+            name = traffic.instances.dominant(
+                int(live[row]),
+                share=r.instance_share,
+                instances_min=r.instances_min,
+                failures_min=r.instance_failures_min,
+            )
+            if name is not None:
+                ceilings.eject[row] = name
+                told = f"held at degraded_1: nearly all failures come from instance {name}"
+                ceilings.limit(np.array([row], np.int64), lambda _, told=told: told)  # type: ignore[misc]  # bound at once
+
+    def _suspect(
+        self, traffic: Traffic, live: Ints, numbers: _Numbers, wanted: npt.NDArray[np.uint8]
+    ) -> Suspect | None:
+        """What deepest-first looks at: the services that ask for more than degraded_1 and their edges on
+        evidence (or turned away already), whether they merged anything just now or not. None where no edge comes into question."""
+        columns, keys = self.policy.columns, traffic.keys
+        is_edge, service_row = keys.is_edge[live], keys.service_rows(live)
+        asks = ~is_edge & (wanted > Level.DEGRADED_1)
+        is_worse = self.evidence.on_sharp[live] | (self.levels.level[live] >= Level.DEGRADED_2)
+        edges = np.flatnonzero(is_edge & (service_row >= 0) & is_worse)
+        edges = edges[asks[service_row[edges]]]
+        if not len(edges):
+            return None
+        parents, place = np.unique(service_row[edges], return_inverse=True)
+        # Over 30 s: profiles that score the whole window go on about what the fast one has forgotten.
+        judged = self._judge(
+            traffic,
+            live[np.concatenate((parents, edges))],
+            numbers.target_bin,
+            may_be_fast=False,
+        )
+        weights = columns.outcome_weights[self.settings[judged.slots]]
+        failed = judged.error_ratio * judged.requests
+        n, slots = len(parents), live[parents]
+        own = weighted_ratio(judged.counts, weights, own=True)[:n] * judged.requests[:n]
+        hard = hardness.lower_bound(traffic.hardness, live[edges])
+        # Where another record holds the call, only how hard the edge is tells what it explains.
+        explained = np.bincount(place, failed[n:] * hard, n)
+        inherited = np.minimum(np.maximum(failed[:n] - own, explained), failed[:n])
+        share = traffic.windows.sketches.self_slow_share(slots, numbers.target_bin[slots])
+        is_self_slow = share > self.policy.file.blast_radius.self_slow_share
+        own_bad = failed[:n] - inherited + np.where(is_self_slow, judged.slow[:n], 0.0)
+        return Suspect(
+            rows=parents,
+            edges=edges,
+            parent=place.astype(np.int64),
+            failed=failed[:n],
+            slow=judged.slow[:n],
+            inherited=inherited,
+            is_own_evident=evidence.is_evident(
+                self.evidence, slots, judged.requests[:n], own_bad, self.policy.evidence
+            ),
+            is_self_slow=is_self_slow,
+            edge_failed=failed[n:],
+            edge_slow=judged.slow[n:],
+            edge_level=self.levels.level[live[edges]],
+            edge_since=self.levels.since_boundary[live[edges]],
+        )
+
+    def admit_ratio(self, slots: Ints) -> Floats:
+        """Share of requests that the present level lets pass. Shape kept."""
+        columns, settings = self.policy.columns, self.settings[slots]
+        ratio = columns.admit_ratio[settings, self.levels.level[slots]]
+        step = self.levels.ramp_step[slots].astype(np.int64)
+        ramp: Floats = np.where(step > 0, columns.ramp_admit[settings, step], ratio)
+        return ramp
+
+    def _note_ceilings(self, live: Ints, ceilings: Ceilings) -> Mask:
+        """Keeps them for reasons; gives the keys whose ejected instance changed, since callers act on it."""
+        changed = np.zeros(len(live), np.bool_)
+        now: dict[int, tuple[str, str]] = {}
+        for row, reason in ceilings.reasons.items():
+            now[int(live[row])] = (reason, ceilings.eject.get(row, ""))
+        if now or self._ceilings:
+            before = self._ceilings
+            rows = {int(slot): row for row, slot in enumerate(live.tolist())}
+            for slot in now.keys() | before.keys():
+                ejects = now.get(slot, ("", ""))[1] != before.get(slot, ("", ""))[1]
+                if slot in rows and ejects:
+                    changed[rows[slot]] = True
+        self._ceilings = now
+        return changed
+
+    def _step_alarms(self, traffic: Traffic, told: Told, numbers: _Numbers) -> Mask:
+        live, totals = told.live, numbers.totals
+        heard = Heard(
+            live=live,
+            merged=told.merged,
+            boundary=told.boundary,
+            settings=self.settings,
+            requests=totals.requests,
+            weight=totals.weight,
+            fast_requests=totals.fast_requests,
+            fast_offered=totals.fast_offered / FAST_S,
+            is_fast_turn=self._fast_turn(traffic, live, told.boundary),
+            target_ms=self.target_ms(live),
+            usual_qps=self.baselines.qps[live],
+        )
+        return self.alarms.step(traffic, heard, self.evidence, self.policy)
+
+    def _fast_turn(self, traffic: Traffic, live: Ints, boundary: int) -> Mask:
+        turn: Mask = (
+            boundary + traffic.keys.hash[live].astype(np.int64)
+        ) % FAST_TURN_BOUNDARIES == 0
+        return turn
+
+    # ---- what is usual, what was shed ----
+
+    def _learn(self, traffic: Traffic, told: Told, numbers: _Numbers, shown: Mask) -> None:
+        """Closed time without evidence teaches what is usual; then the keys whose turn it is decay."""
+        live, boundary, found = told.live, told.boundary, numbers.found
+        columns, settings = self.policy.columns, self.settings[live]
+        guarded = columns.profile[settings] == _GUARDED
+        on = self.evidence.on_sharp[live] | self.evidence.on_mild[live]
+        is_closed = self.levels.level[live] == int(Level.CLOSED)
+        chronic = self.findings.chronic_since[live] >= 0
+        is_calm = (is_closed & ~(on & guarded)) | chronic
+        is_learning = np.zeros(traffic.keys.capacity, np.bool_)
+        is_learning[live[is_calm]] = True
+        baseline.feed(
+            self.baselines,
+            told.merged,
+            is_learning,
+            self.settings,
+            columns.is_failed,
+            self.policy.baseline.bad_units,
+            boundary,
+        )
+        learns = is_calm & ~on & (found[:, 0] > 0)
+        evidence.learn(self.evidence, live[learns], found[learns, 0], found[learns, 1])
+        turn = (boundary + traffic.keys.hash[live].astype(np.int64)) % TICK_BOUNDARIES == 0
+        due = live[turn]
+        if len(due):
+            baseline.tick(self.baselines, due, self.policy.baseline, boundary)
+            calm = turn & is_calm
+            baseline.tick_qps(self.baselines, live[calm], numbers.qps[calm], self.policy.baseline)
+            evidence.forget(self.evidence, due, self.policy.evidence)
+            drifting = self.baselines.is_drifting[due]
+            shown[findings.note_drift(self.findings, due, drifting, boundary)] = True
+
+    def _log_shed(self, traffic: Traffic, told: Told, numbers: _Numbers) -> None:
+        self.shed.turn(told.boundary)
+        rows = np.flatnonzero(self.levels.level[told.live] > int(Level.CLOSED))
+        if not len(rows):
+            return
+        slots = told.live[rows]
+        away = traffic.shed_merged(told.merged, slots)
+        offered = numbers.found[rows, 2] / WEIGHT_ONE + away
+        self.shed.add(slots, offered, self.admit_ratio(slots), told.boundary)
+
+
+_GUARDED = PROFILE_NAMES.index("guarded")
+_LATCHED = PROTOCOL_NAMES.index("latched")

@@ -1,0 +1,1 @@
+"""Metrics, from OTLP bytes to L2 and L5."""

@@ -1,0 +1,1 @@
+"""What operators put in force, through the partition's own log."""
