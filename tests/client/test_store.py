@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.client.lease import FALLBACKS, JITTER_MS, LEASE_MS, RAMP_MS, FallbackLevel
+from tidegate.client.store import OVERRIDE_SETTLE_MS
 from tidegate.client.testing import FeedClient, decision
-from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
+from tidegate.schemas.decision import (
+    Decision,
+    Lease,
+    LevelName,
+    Override,
+    encode_decision,
+    encode_lease,
+)
 
 SCOPE = "edge:web->payments"
 START_MS = 1_800_000_000_000
@@ -354,6 +362,115 @@ def test_only_a_newer_override_is_believed() -> None:
     feed.end("override:*")
     feed.publish(decision("override:*", "open", boundary=START, admit_ratio=0.0))
     assert feed.decide(SCOPE).status == "none"
+
+
+UNTIL_MS = START_MS + 600_000
+
+
+def overridden(
+    scope: str, level: LevelName, *, boundary: int = START, **actions: object
+) -> Decision:
+    """By an operator, until ten minutes from the start."""
+    plain = decision(scope, level, boundary=boundary, **actions)  # type: ignore[arg-type]  # fields by name
+    asked = scope.removeprefix("override:")
+    told = Override(scope=asked, level=level, by="kim", reason="a test", until_ms=UNTIL_MS)
+    return msgspec.structs.replace(plain, override=told)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "status"),
+    [
+        (START_MS, "override"),
+        (UNTIL_MS - 1, "override"),
+        (UNTIL_MS, "obeyed"),
+        (UNTIL_MS + 3_600_000, "obeyed"),
+    ],
+)
+def test_the_kill_switch_ends_at_its_time_and_what_lies_beneath_is_obeyed(
+    at_ms: int, status: str
+) -> None:
+    feed, clock = client()
+    feed.publish(overridden("override:*", "closed"))
+    clock.ms = at_ms
+    feed.publish(opened(at_ms // 500))
+    answer = feed.decide(SCOPE)
+    assert (answer.status, answer.is_stale) == (status, False)
+    assert feed.admit(SCOPE, trace_id="a").passes is (status == "override")
+    assert feed.stats()["stale_partitions"] == feed.stats()["leases_lost"] == 0
+
+
+def test_a_client_that_starts_later_reads_an_old_kill_switch_and_does_not_obey_it() -> None:
+    feed, clock = client()
+    heard: list[str] = []
+    feed.on_change(lambda scope, _: heard.append(scope))
+    clock.ms = UNTIL_MS + 60_000
+    feed.begin()
+    feed.publish(overridden("override:*", "closed"), kafka_ms=START_MS, is_live=False)
+    feed.publish(opened(clock.ms // 500), is_live=False)
+    feed.caught_up()
+    assert feed.decide(SCOPE).status == "obeyed"
+    assert feed.decide("never-decided").status == "none"
+    assert heard == [SCOPE]
+
+
+def test_a_client_that_starts_under_the_kill_switch_obeys_it_and_is_told_of_it() -> None:
+    feed, clock = client()
+    heard: list[str] = []
+    feed.on_change(lambda scope, _: heard.append(scope))
+    clock.ms = UNTIL_MS - 1
+    feed.begin()
+    feed.publish(overridden("override:*", "closed"), kafka_ms=START_MS, is_live=False)
+    feed.caught_up()
+    assert feed.decide(SCOPE).status == "override"
+    assert heard == ["override:*"]
+
+
+def test_the_end_of_a_kill_switch_is_told_once_and_only_a_newer_one_is_believed() -> None:
+    feed, clock = client()
+    heard: list[tuple[str, bool]] = []
+    feed.on_change(lambda scope, said: heard.append((scope, said is not None)))
+    feed.publish(overridden("override:*", "open", admit_ratio=0.0))
+    feed.tick()
+    clock.ms = UNTIL_MS
+    feed.tick()
+    feed.tick()
+    assert heard == [("override:*", True), ("override:*", False)]
+    feed.publish(decision("override:*", "open", boundary=START, admit_ratio=0.0))
+    assert feed.decide(SCOPE).status == "none"
+    feed.publish(decision("override:*", "open", boundary=START + 1, admit_ratio=0.0))
+    assert feed.decide(SCOPE).status == "override"
+
+
+def test_an_override_of_one_scope_that_nobody_ends_lets_go_by_the_ramp() -> None:
+    """Leases go on, and nothing is said of the scope: nobody obeys an operator for longer than asked."""
+    feed, clock = client()
+    clock.ms = UNTIL_MS - 1_000
+    feed.publish(overridden(SCOPE, "open", boundary=clock.ms // 500, admit_ratio=0.0))
+    keep_alive(feed, clock, 10)
+    assert clock.ms == UNTIL_MS + 9_000
+    shares = []
+    for _ in range(4):
+        assert feed.decide(SCOPE).is_stale
+        shares.append(share(feed))
+        keep_alive(feed, clock, 10)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.2
+    assert share(feed) == 1.0
+    feed.publish(opened(clock.ms // 500))
+    assert feed.decide(SCOPE).status == "obeyed"
+
+
+def test_the_end_of_an_override_that_a_worker_tells_in_time_is_no_moment_without_a_decision() -> (
+    None
+):
+    feed, clock = client()
+    clock.ms = UNTIL_MS - 1_000
+    feed.publish(overridden(SCOPE, "open", boundary=clock.ms // 500, admit_ratio=0.0))
+    clock.ms = UNTIL_MS + OVERRIDE_SETTLE_MS - 1
+    assert (feed.decide(SCOPE).status, share(feed)) == ("obeyed", 0.0)
+    feed.publish(decision(SCOPE, "degraded_1", boundary=clock.ms // 500))
+    clock.ms += OVERRIDE_SETTLE_MS
+    assert (feed.decide(SCOPE).status, feed.decide(SCOPE).level) == ("obeyed", "degraded_1")
 
 
 # ---- what others write ----

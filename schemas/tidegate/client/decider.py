@@ -25,7 +25,7 @@ from tidegate.client.state import AdmissionState, first_state, seen
 from tidegate.client.store import SCOPES_MAX, Answer, Store
 from tidegate.schemas.decision import Decision
 from tidegate.schemas.level import level_named
-from tidegate.schemas.scope import edge_scope, service_scope
+from tidegate.schemas.scope import OVERRIDE_ALL, edge_scope, service_scope
 
 __all__ = ["Decider", "DeciderSettings", "OnChange", "wall_ms"]
 
@@ -172,22 +172,27 @@ class Decider:
         if new is None:
             return
         new.caught_up(self._now_ms())
+        new.end_override(self._now_ms())  # one of long ago: listeners never heard of it
         with self._lock:
             for name, count in old.counters.items():
                 new.counters[name] += count
             self._store, self._filling = new, None
-        for scope in old.scopes():
-            if new.newest(scope) is None:
+        for scope in (*old.scopes(), OVERRIDE_ALL):
+            if new.newest(scope) is None and old.newest(scope) is not None:
                 self._tell(scope, None)
-        for scope in new.scopes():
+        for scope in (*new.scopes(), OVERRIDE_ALL):
             decision, before = new.newest(scope), old.newest(scope)
-            if before is None or decision is None or before.boundary != decision.boundary:
+            is_same = before is not None and decision and before.boundary == decision.boundary
+            if decision is not None and not is_same:
                 self._tell(scope, decision)
 
     def tick(self) -> None:
-        """Says, once each, which partitions nobody evaluates any more. Called about every second."""
+        """Says, once each, which partitions nobody evaluates any more, and that a kill switch is over.
+        Called about every second."""
         with self._lock:
             self._tell_lost()
+        if self._store.end_override(self._now_ms()):
+            self._tell(OVERRIDE_ALL, None)
 
     # ---- inside ----
 

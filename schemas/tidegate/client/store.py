@@ -34,6 +34,9 @@ SCOPES_MAX = 100_000
 """More scopes than that are not kept: about 1.5 kB each."""
 ENDED_MAX = 10_000
 """Boundaries of ended scopes that are remembered, so that a frozen writer that wakes revives none."""
+OVERRIDE_SETTLE_MS = 5_000
+"""A worker says what holds after an operator's override within a second or two of its end; a scope of
+which nothing more was heard by then falls back as without a lease."""
 
 _LEASE_PREFIX = b"lease:"
 COUNTERS = (
@@ -75,7 +78,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class _Held:
     """A scope's newest decision. `base` is what was obeyed before one that can't be."""
 
-    __slots__ = ("answer", "base", "base_until_ms", "epoch", "lease")
+    __slots__ = ("answer", "base", "base_until_ms", "epoch", "lease", "over_ms")
 
     def __init__(self, answer: Answer, lease: PartitionLease, *, epoch: int) -> None:
         self.answer = answer
@@ -84,6 +87,9 @@ class _Held:
         """Of the lease when it was read; -1 where it came too late. Obeyed while both are the same."""
         self.base: Answer | None = None
         self.base_until_ms = 0
+        override = None if answer.decision is None else answer.decision.override
+        self.over_ms = _NEVER_MS if override is None else override.until_ms + OVERRIDE_SETTLE_MS
+        """When it can't be obeyed any more, whatever its lease: it was an operator's, for a time."""
 
 
 class _Head(msgspec.Struct):
@@ -126,7 +132,7 @@ class Store:
     def answer(self, scope: str, now_ms: int) -> Answer:
         """What is obeyed for a scope now. About 0.2 µs while its lease runs."""
         override = self.override
-        if override is not None:
+        if override is not None and not _is_over(override, now_ms):
             return _answer(scope, override, "override")
         held = self._held.get(scope)
         if held is None:
@@ -139,7 +145,7 @@ class Store:
                 decision=None,
             )
         lease = held.lease
-        if held.epoch == lease.epoch and now_ms <= lease.until_ms:
+        if held.epoch == lease.epoch and now_ms <= lease.until_ms and now_ms < held.over_ms:
             return held.answer
         return self._fallen_back(held, now_ms)
 
@@ -157,6 +163,14 @@ class Store:
     def stale_partitions(self, now_ms: int) -> int:
         """How many partitions were evaluated once and are no more."""
         return sum(0 < lease.until_ms < now_ms for lease in list(self._leases.values()))
+
+    def end_override(self, now_ms: int) -> bool:
+        """Lets go of a kill switch whose time is over. True once for each, for its listeners: nobody has
+        obeyed it since then."""
+        if self.override is None or not _is_over(self.override, now_ms):
+            return False
+        self._forget(OVERRIDE_ALL)
+        return True
 
     def lost(self, now_ms: int) -> list[int]:
         """Partitions whose lease has run out since it was last asked: each is said once."""
@@ -209,7 +223,7 @@ class Store:
     def _fallen_back(self, held: _Held, now_ms: int) -> Answer:
         newest, lease = held.answer, held.lease
         if held.epoch == lease.epoch:
-            base, until_ms = newest, lease.until_ms
+            base, until_ms = newest, min(lease.until_ms, held.over_ms)
         elif held.base is not None:
             base, until_ms = held.base, held.base_until_ms
         else:
@@ -287,7 +301,7 @@ class Store:
             is_obeyed = old.epoch == old.lease.epoch
             held.base = old.answer if is_obeyed else old.base
             held.base_until_ms = (
-                min(heard_ms, old.lease.until_ms) if is_obeyed else old.base_until_ms
+                min(heard_ms, old.lease.until_ms, old.over_ms) if is_obeyed else old.base_until_ms
             )
         self._ended.pop(scope, None)
         self._held[scope] = held
@@ -295,6 +309,9 @@ class Store:
 
     def _end(self, scope: str) -> str | None:
         self.counters["tombstones"] += 1
+        return self._forget(scope)
+
+    def _forget(self, scope: str) -> str | None:
         ended = self.newest(scope)
         if ended is None:
             return None
@@ -314,6 +331,14 @@ class Store:
         except (msgspec.DecodeError, UnicodeDecodeError):
             is_other = False
         self.counters["unknown_schema" if is_other else "undecodable"] += 1
+
+
+_NEVER_MS = 1 << 62
+
+
+def _is_over(decision: Decision, now_ms: int) -> bool:
+    """Whether an operator's time has passed; a decision without one lasts until it is replaced."""
+    return decision.override is not None and now_ms >= decision.override.until_ms
 
 
 def _answer(scope: str, decision: Decision, status: Literal["obeyed", "override"]) -> Answer:

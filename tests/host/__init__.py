@@ -1,0 +1,1 @@
+"""The host reporter, and the `terminate` that follows from what it says."""
