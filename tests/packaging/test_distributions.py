@@ -44,6 +44,7 @@ def test_everything_that_is_declared_is_locked() -> None:
         *root["dependency-groups"]["dev"],
         *client["project"]["dependencies"],
         *client["project"]["optional-dependencies"]["otel"],
+        *client["project"]["optional-dependencies"]["host"],
     }
     assert names(declared) - names(pins(LOCK)) == {"tidegate-client"}
 

@@ -145,7 +145,7 @@ async def running(
     names = [topics.partials, topics.decisions, topics.health, topics.snapshots_changelog]
     facts = SourceTopics({**config, "log_level": 0}).facts(names)
     app = build_app(settings, POLICY, metrics, facts, data_dir=str(folder))
-    evaluation = app.starts
+    evaluation = app.starts.stages[0]  # type: ignore[attr-defined]  # watched from outside
     assert isinstance(evaluation, Evaluation)
     before(app)
     app.finalize()

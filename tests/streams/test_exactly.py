@@ -64,7 +64,7 @@ def test_nothing_is_fetched_while_memory_is_rebuilt(log: Log) -> None:
     flows: list[tuple[str, bool]] = []
 
     def watch(app: ExactApp) -> None:
-        rebuild, seek = app.starts._rebuild, None  # type: ignore[attr-defined]  # watched from outside
+        rebuild, seek = app.starts.stages[0]._rebuild, None  # type: ignore[attr-defined]  # watched from outside
 
         async def watched() -> None:
             nonlocal seek
@@ -81,7 +81,7 @@ def test_nothing_is_fetched_while_memory_is_rebuilt(log: Log) -> None:
 
             app.consumer.seek_to_committed = sought
 
-        app.starts._rebuild = watched  # type: ignore[attr-defined]  # watched from outside
+        app.starts.stages[0]._rebuild = watched  # type: ignore[attr-defined]  # watched from outside
 
     log.writer.write(25)
     asyncio.run(log.run())

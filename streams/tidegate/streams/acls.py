@@ -18,10 +18,14 @@ class Role(StrEnum):
     """A worker with `--role ingest`."""
     EVALUATE = "evaluate"
     """A worker with `--role evaluate`."""
+    ALERT = "alert"
+    """`tidegate alert`."""
     CLIENT = "client"
     """A service with the thin client; `tidegate watch` too."""
     EXPORTER = "exporter"
     """What writes spans: KafkaSpanExporter, a Collector."""
+    OPERATOR = "operator"
+    """Who runs `tidegate override`, `silence` and `policy push`."""
     TOOLS = "tools"
     """An operator's `tidegate topics create|check` and `tidegate dump`."""
 
@@ -46,26 +50,48 @@ def role_access(role: Role, topics: Topics) -> tuple[Access, ...]:
         return (
             _topic(topics.otlp_spans, "consumes spans", "READ"),
             _group(topics.ingest_group, "commits what it has delivered"),
+            _topic(topics.otlp_metrics, "consumes metrics", "READ"),
+            _group(topics.metrics_group, "commits what it has delivered"),
             _topic(topics.partials, "writes blocks and watermarks", "WRITE"),
             _topic(topics.dlq, "keeps undecodable records", "WRITE"),
         )
     if role is Role.EVALUATE:
         return (
-            _topic(topics.partials, "consumes blocks", "READ"),
+            _topic(topics.partials, "consumes blocks; the sequencer writes", "READ", "WRITE"),
+            _topic(topics.control, "what operators ask for", "READ"),
             _group(topics.evaluate_app_id, "commits behind its snapshots"),
             _topic(topics.snapshots_changelog, "snapshots, read back at start", "READ", "WRITE"),
             _topic(topics.decisions, "publishes decisions and leases", "WRITE"),
             _topic(topics.health, "publishes scores", "WRITE"),
+            _topic(topics.alerts, "publishes alerts", "WRITE"),
+            _topic(topics.shadow, "publishes what is tried", "WRITE"),
             _topic(topics.dlq, "keeps undecodable records", "WRITE"),
+        )
+    if role is Role.ALERT:
+        return (
+            _topic(topics.alerts, "consumes alerts", "READ"),
+            _group(topics.alert_group, "commits what it has sent"),
+            _topic(topics.dlq, "keeps what no channel took", "WRITE"),
         )
     if role is Role.CLIENT:
         return (_topic(topics.decisions, "follows decisions; needs no group", "READ"),)
     if role is Role.EXPORTER:
-        return (_topic(topics.otlp_spans, "writes spans", "WRITE"),)
+        return (
+            _topic(topics.otlp_spans, "writes spans", "WRITE"),
+            _topic(topics.otlp_metrics, "writes metrics", "WRITE"),
+        )
+    if role is Role.OPERATOR:
+        return (
+            _topic(topics.control, "asks for policies, overrides, silences", "READ", "WRITE"),
+            _topic(topics.decisions, "the kill switch; sees what came of it", "READ", "WRITE"),
+        )
     ours = [spec for spec in topics.specs() if spec.is_ours]
-    spans = _topic(topics.otlp_spans, "make and check", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS")
+    theirs = [spec for spec in topics.specs() if not spec.is_ours]
     return (
-        spans,
+        *(
+            _topic(spec.name, "make and check", "CREATE", "DESCRIBE", "DESCRIBE_CONFIGS")
+            for spec in theirs
+        ),
         *(
             _topic(
                 spec.name,

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import faust
+from faust.types import TP
 
 from tidegate.streams.errors import Failure
 from tidegate.streams.exactly import ExactApp, ExactTableManager
@@ -31,6 +32,7 @@ from tidegate.streams.worker_settings import EVALUATE, INGEST, WorkerSettings
 if TYPE_CHECKING:
     from tidegate.rules.policy import Policy
     from tidegate.streams.evaluate import Evaluation
+    from tidegate.streams.sequencer import Sequencer
 
 __all__ = ["build_app", "run_worker"]
 
@@ -89,14 +91,19 @@ def build_app(
         TableManager=ExactTableManager,
     )
     if EVALUATE in settings.roles:
-        _add_evaluate(app, settings, policy, metrics, facts)
+        evaluation = _add_evaluate(app, settings, policy, metrics, facts)
+        app.starts = _Starts(evaluation)
+        if settings.topics.control in facts:
+            sequencer = _add_sequencer(app, settings, policy, metrics, facts)
+            app.starts = _Starts(evaluation, sequencer)
     else:
         app.producer_only = True
     if INGEST in settings.roles:
         from tidegate.streams.ingest import Ingest
+        from tidegate.streams.metrics_ingest import MetricsIngest
 
-        ingest = Ingest(settings, metrics, grace_ms=policy.grace_ms)
-        app.add_dependency(ingest)
+        app.add_dependency(Ingest(settings, metrics, grace_ms=policy.grace_ms))
+        app.add_dependency(MetricsIngest(settings, metrics))
     return app
 
 
@@ -136,6 +143,52 @@ def _add_evaluate(
             await evaluation.take(event.message)
 
     return evaluation
+
+
+def _add_sequencer(
+    app: ExactApp,
+    settings: WorkerSettings,
+    policy: "Policy",
+    metrics: WorkerMetrics,
+    facts: Mapping[str, TopicFacts],
+) -> "Sequencer":
+    from tidegate.streams.sequencer import Sequencer
+
+    topics = settings.topics
+    control = app.topic(
+        topics.control,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        partitions=1,
+    )
+    broker = _source_topics(settings)
+    sequencer = Sequencer(
+        app,
+        topics,
+        metrics,
+        policy,
+        partitions_count=facts[topics.partials].partitions_count,
+        topic_id=lambda: broker.facts([topics.control])[topics.control].topic_id,
+    )
+
+    @app.agent(control, name="sequencer")
+    async def sequence(stream: faust.StreamT[bytes]) -> None:
+        async for event in stream.noack().events():
+            await sequencer.take(event.message)
+
+    return sequencer
+
+
+class _Starts:
+    """From where partitions are read, asked of every stage."""
+
+    def __init__(self, *stages: "Evaluation | Sequencer") -> None:
+        self.stages = stages
+
+    def start_offsets(self) -> Mapping[TP, int]:
+        return {tp: at for stage in self.stages for tp, at in stage.start_offsets().items()}
 
 
 def run_worker(settings: WorkerSettings, policy: "Policy") -> int:
@@ -205,11 +258,13 @@ async def _topics_or_stop(
         names += [topics.otlp_spans, topics.dlq]
     if EVALUATE in settings.roles:
         names += [topics.decisions, topics.health, topics.snapshots_changelog]
-    broker = SourceTopics({**settings.kafka, "error_cb": lambda _: None, "log_level": 0})
+        names += [topics.alerts, topics.shadow]
+    broker = _source_topics(settings)
     said = ""
     while not stop.is_set():
         try:
-            return await asyncio.to_thread(broker.facts, names)
+            facts = await asyncio.to_thread(broker.facts, names)
+            return facts | await asyncio.to_thread(_control_facts, broker, settings)
         except TopicMissingError as problem:
             text = f"missing topics: {', '.join(sorted(problem.names))}; waiting for them. Make them with `tidegate topics create`"
         except BrokerAwayError as problem:
@@ -221,6 +276,25 @@ async def _topics_or_stop(
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), _RETRY_S)
     return None
+
+
+def _control_facts(broker: SourceTopics, settings: WorkerSettings) -> dict[str, TopicFacts]:
+    """Of the control topic; without it workers run on the policy they were started with."""
+    topic = settings.topics.control
+    if EVALUATE not in settings.roles:
+        return {}
+    try:
+        return broker.facts([topic])
+    except TopicMissingError:
+        log.warning(
+            f"topic {topic} is missing: policies and overrides can't be pushed; make it with "
+            "`tidegate topics create`, then restart this worker"
+        )
+        return {}
+
+
+def _source_topics(settings: WorkerSettings) -> SourceTopics:
+    return SourceTopics({**settings.kafka, "error_cb": lambda _: None, "log_level": 0})
 
 
 def _on_signal(stop: asyncio.Event, number: int) -> None:

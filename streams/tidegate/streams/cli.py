@@ -27,6 +27,11 @@ COMMAND_MODULES = {
     "watch": "watch",
     "replay": "replay",
     "dump": "dump",
+    "policy": "policy_command",
+    "override": "override_command",
+    "silence": "silence_command",
+    "test": "policy_test",
+    "alert": "alert",
 }
 """Command to module of `tidegate.streams`, in the order in which `--help` lists them."""
 

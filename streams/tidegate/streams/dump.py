@@ -1,4 +1,5 @@
-"""`tidegate dump`: the internal log of a run as one file, to recompute or keep what was decided.
+"""`tidegate dump`: the internal log of a run as one file, to recompute or keep what was decided; or as lines
+of JSON, to read.
 
 A dump is a line of text, then zstd: a header, then records (snapshots first), msgpack behind their length (big-endian
 u32). Only `tidegate replay --internal` reads it, and only of its own format number.
@@ -22,22 +23,28 @@ from tidegate.streams.unpacked import Unpacked
 
 __all__ = ["DumpHeader", "add_parser", "internal_log", "read_dump", "write_dump"]
 
-DUMP_FORMAT = 1
+DUMP_FORMAT = 2
+"""2: alerts, shadow, health and control, too."""
 _MAGIC = b"tidegate dump %d\n"
 _RECORD_BYTES_MAX = 64 * 1024 * 1024
 _LENGTH_BYTES = 4
 
 _DESCRIPTION = """\
-Writes the internal log of a live run into one file: the partials (what was counted, and when)
-with offsets and append times, the decisions that were published, and, where retention has
-removed the oldest partials, the snapshots to begin from. `tidegate replay --internal FILE`
-recomputes the decisions from it, and --compare compares.
+Writes the internal log of a live run into one file: the partials (what was counted, and when;
+what operators asked for) with offsets and append times, what was published (decisions, health,
+alerts, shadow), the control topic, and, where retention has removed the oldest partials, the
+snapshots to begin from. `tidegate replay --internal FILE` recomputes from it what was published,
+and --compare compares.
+
+With --json it writes a line of JSON for each record instead, to read: of Kafka, or of a dump FILE.
 
 Reads without a consumer group and changes nothing on the broker."""
 _EXAMPLES = """\
 examples:
   tidegate dump --brokers localhost:9092 --out incident.dump
-  tidegate replay --internal incident.dump --compare"""
+  tidegate replay --internal incident.dump --compare
+  tidegate dump --json incident.dump | jq -c 'select(.topic | endswith("tidegate.alerts"))'
+  tidegate dump --json --brokers localhost:9092 | jq -c 'select(.value.control?)'"""
 
 
 class DumpHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,10 +54,20 @@ class DumpHeader(msgspec.Struct, frozen=True, kw_only=True):
     partials: str
     """Name of the partials topic."""
     decisions: str
+    alerts: str
+    shadow: str
+    health: str
+    control: str
+    """In the dump only where there is one."""
     snapshots: str
     """Changelog of evaluate's snapshots; in the dump only where partials don't begin at offset 0."""
     spans: list[Span]
     """Of each partition the offsets that were there."""
+
+    @property
+    def appended(self) -> tuple[str, str, str]:
+        """Topics of what is published beside decisions."""
+        return self.alerts, self.shadow, self.health
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -66,7 +83,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
     )
-    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a dump to show (with --json)")
+    parser.add_argument("--out", metavar="FILE", help="the file to write (--json: default stdout)")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each record")
     add_kafka_options(parser)
     parser.set_defaults(handler=_dump)
 
@@ -120,29 +139,66 @@ def read_dump(path: str) -> tuple[DumpHeader, Iterator[LogRecord]]:
 def internal_log(
     config: Mapping[str, str], topics: Topics
 ) -> tuple[DumpHeader, Iterator[LogRecord]]:
-    """What the log holds now. Decisions' end is asked first: whatever was published before then follows
-    from partials that are read too. Raises Failure where the broker doesn't answer.
+    """What the log holds now. The end of decisions is asked first, that of partials last: whatever was
+    published before then follows from partials that are read too. Raises Failure where the broker doesn't
+    answer.
     """
-    spans = log_spans(config, [topics.decisions, topics.partials])
+    names = [topics.decisions, topics.alerts, topics.shadow, topics.health]
+    control = [topics.control] if _is_there(config, topics.control) else []
+    spans = log_spans(config, [*names, *control, topics.partials])
     is_cut = any(span.low for span in spans if span.topic == topics.partials)
     snapshots = log_spans(config, [topics.snapshots_changelog]) if is_cut else []
     header = DumpHeader(
         partials=topics.partials,
         decisions=topics.decisions,
+        alerts=topics.alerts,
+        shadow=topics.shadow,
+        health=topics.health,
+        control=topics.control,
         snapshots=topics.snapshots_changelog,
         spans=[*snapshots, *spans],
     )
     return header, itertools.chain(read_log(config, snapshots), read_log(config, spans))
 
 
+def _is_there(config: Mapping[str, str], topic: str) -> bool:
+    """Workers run without a control topic, too. Where nothing answers, reading says so."""
+    from tidegate.streams.source_topics import BrokerAwayError, SourceTopics, TopicMissingError
+
+    try:
+        SourceTopics({**config, "error_cb": lambda _: None, "log_level": 0}).facts([topic])
+    except (TopicMissingError, BrokerAwayError):
+        return False
+    return True
+
+
 def _dump(args: argparse.Namespace) -> int:
     from tidegate.streams.output import open_output
 
-    config, topics = kafka_config_of(args), topics_of(args)
-    header, records = internal_log(config, topics)
+    if args.json:
+        return _show(args)
+    if args.file is not None:
+        raise UsageError(f"{args.file}: a dump is shown with --json; to write one, give --out FILE")
+    if args.out is None:
+        raise UsageError("no file to write; give --out FILE, or --json to read the log")
+    header, records = internal_log(kafka_config_of(args), topics_of(args))
     with open_output(args.out) as out:
         count = write_dump(out, header, records)
     sys.stderr.write(f"{args.out}: {count:,} records\n")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    from tidegate.streams.dump_lines import line_of
+    from tidegate.streams.output import open_output
+
+    if args.file is not None:
+        header, records = read_dump(args.file)
+    else:
+        header, records = internal_log(kafka_config_of(args), topics_of(args))
+    with open_output(args.out or "-") as out:
+        for record in records:
+            out.write(line_of(header, record) + b"\n")
     return 0
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP
 
 from tidegate.rules.pipeline import Evaluator, Outputs, PartitionsChangedError, Snapshot
+from tidegate.schemas.alert import encode_alert
+from tidegate.schemas.decision import encode_decision
 from tidegate.schemas.health import encode_health
 from tidegate.schemas.topics import Topics
 from tidegate.streams.errors import Failure
@@ -87,7 +89,6 @@ class Evaluation:
         self._starts: dict[TP, int] = {}
         self._is_rebuilt = False
         self._busy_since_s: float | None = None
-        app.starts = self
         table.on_recover(self._rebuild_or_end)
         app.on_partitions_revoked.connect(self._on_revoked)
         metrics.set_stage(
@@ -166,6 +167,11 @@ class Evaluation:
         topics = self._topics
         records = outputs.records()
         sends = [await self._send(topics.decisions, key, value) for key, value in records]
+        for topic, keyed in (
+            (topics.alerts, [(a.id.encode(), encode_alert(a)) for a in outputs.alerts]),
+            (topics.shadow, [(d.scope.encode(), encode_decision(d)) for d in outputs.shadow]),
+        ):
+            sends += [await self._send(topic, name, value) for name, value in keyed]
         key = str(owned.number).encode()
         for health in outputs.health:
             sends += [
@@ -175,8 +181,26 @@ class Evaluation:
         if sends:
             await asyncio.gather(*sends)
         self._metrics.decisions.inc(len(records))
+        self._metrics.alerts.inc(len(outputs.alerts))
+        self._log_applied(owned, outputs)
         if outputs.snapshot is not None:
             await self._save(owned, outputs.snapshot)
+
+    def _log_applied(self, owned: OwnedPartition, outputs: Outputs) -> None:
+        """The audit line of everything operators asked for, in every partition."""
+        for boundary, due in outputs.applied:
+            record = due.record
+            log.info(
+                "in force",
+                partition=owned.number,
+                boundary=boundary,
+                kind=type(record).__name__,
+                scope=getattr(record, "scope", None),
+                by=record.by,
+                reason=record.reason,
+                late=due.is_late,
+                policy=owned.evaluator.state.policy.label,
+            )
 
     async def _save(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
         """Chunks, then the manifest, then the commit, then the deletion of what is too old."""
@@ -223,6 +247,7 @@ class Evaluation:
         self._is_rebuilt = False
         self._owned = {}
         self._starts = {}
+        self._metrics.policies.clear()
 
     async def _rebuild_or_end(self) -> None:
         """Faust swallows what a recovery callback raises."""
@@ -290,6 +315,7 @@ class Evaluation:
         metrics.count(outputs.counters)
         if boundaries := outputs.counters.get("boundaries", 0):
             metrics.step_s.observe(took_s / boundaries)
+        metrics.policies[owned.number] = owned.evaluator.state.policy.label
         if outputs.boundary is not None:
             metrics.boundary.labels(label).set(outputs.boundary)
         if outputs.watermark_ms is not None:

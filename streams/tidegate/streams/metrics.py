@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from tidegate.streams.errors import Failure
 
-__all__ = ["MetricsServer", "WorkerMetrics"]
+__all__ = ["MetricsServer", "Served", "WorkerMetrics"]
 
 _STEP_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 
@@ -40,6 +41,16 @@ class WorkerMetrics:
         self.restarts = self._counter(
             "ingest_restarts", "Times ingest began again from the committed offsets"
         )
+        self.metric_records = self._counter(
+            "metric_records", "Records of the metrics topic that were passed on"
+        )
+        self.metric_points = self._counter("metric_points", "Points that rules read, passed on")
+        self.metric_oddities = self._counter(
+            "metric_oddities", "What was mended or left out of metrics", ("kind",)
+        )
+        self.metric_restarts = self._counter(
+            "metric_restarts", "Times the reading of metrics began again"
+        )
         self.lag = self._gauge(
             "lag_records", "Records of a source partition not read yet", ("topic", "partition")
         )
@@ -63,6 +74,9 @@ class WorkerMetrics:
         )
         self.shed = self._counter("shed_spans", "Requests that clients turned away")
         self.decisions = self._counter("decisions", "Records published on the decisions topic")
+        self.alerts = self._counter("alerts", "Alerts published")
+        self.policies: dict[int, str] = {}
+        """NAME@VERSION in force, by partition of this worker."""
         self.snapshots = self._counter("snapshots", "Snapshots whose manifest was delivered")
         self.rebuilds = self._counter("rebuilds", "Partitions whose memory was rebuilt")
         self.watermark_delay_s = self._gauge(
@@ -115,11 +129,26 @@ class WorkerMetrics:
         return Gauge(f"tidegate_{name}", text, labels, registry=self.registry)
 
 
+class Served(Protocol):
+    """What a server of metrics and health asks for."""
+
+    registry: CollectorRegistry
+    policies: dict[int, str]
+
+    def not_ready(self) -> list[str]:
+        """Stages that aren't ready."""
+        ...
+
+    def not_alive(self) -> list[str]:
+        """Stages that stand still."""
+        ...
+
+
 class MetricsServer:
     """Serves a worker's metrics on a port of its own, in a thread of its own: it answers while the event
     loop is busy, and a frozen loop shows in `/healthz`."""
 
-    def __init__(self, metrics: WorkerMetrics, *, host: str, port: int) -> None:
+    def __init__(self, metrics: Served, *, host: str, port: int) -> None:
         self._metrics = metrics
         self._host, self._wanted_port = host, port
         self._server: ThreadingHTTPServer | None = None
@@ -143,6 +172,8 @@ class MetricsServer:
                     bad = metrics.not_alive() if is_health else metrics.not_ready()
                     word = "stands still" if is_health else "not ready"
                     text = "".join(f"{name}: {word}\n" for name in bad) or "ok\n"
+                    in_force = sorted(metrics.policies.items()) if is_health else []
+                    text += "".join(f"policy of partition {p}: {name}\n" for p, name in in_force)
                     self._answer(503 if bad else 200, text.encode(), "text/plain; charset=utf-8")
                 else:
                     self._answer(

@@ -23,6 +23,7 @@ RULES = {
     "cleanup.policy": Rule.EXACT,
     "message.timestamp.type": Rule.EXACT,
     "retention.ms": Rule.AT_LEAST,
+    "retention.bytes": Rule.AT_LEAST,
     "delete.retention.ms": Rule.AT_LEAST,
     "max.message.bytes": Rule.AT_LEAST,
     "min.insync.replicas": Rule.AT_LEAST,
@@ -144,8 +145,8 @@ def _setting(spec: TopicSpec, key: str, found: str, expected: str) -> Finding | 
 def _holds(rule: Rule, key: str, found: str, expected: str) -> bool:
     if rule is Rule.EXACT:
         return found == expected
-    if key == "retention.ms" and found == RETENTION_UNLIMITED:
-        return True
+    if RETENTION_UNLIMITED in (found, expected) and key.startswith("retention."):
+        return found == RETENTION_UNLIMITED
     try:
         found_number = float(found)
     except ValueError:
