@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.rules.policy import load_policy
 from tidegate.schemas.topics import Topics
 from tidegate.streams.cli import build_parser
 from tidegate.streams.embedded import EmbeddedBroker
@@ -65,6 +66,15 @@ def test_the_readmes_six_lines_ask_a_real_client() -> None:
         assert callable(ask)
         client = ask("0af7651916cd43dd8448eb211c80319c", pytest.fail)
         client.close()
+
+
+def test_the_readmes_policy_is_one() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGES[0].read_text(), re.DOTALL)
+    (text,) = (block for block in blocks if "name: shop" in block)
+    policy = load_policy(text, where="README.md")
+    assert policy.settings[policy.settings_for("pay-eu", "")].mode == "enforce"
+    assert policy.settings[policy.settings_for("shop", "postgresql/shop")].level.sleep_s == 60
+    assert policy.settings[policy.settings_for("ledger", "")].protocol == "latched"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

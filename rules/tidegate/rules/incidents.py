@@ -27,7 +27,6 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-
 class IncidentState(StateColumns):
     """Per slot. since: boundary at which the incident began, -1 while there is none."""
 

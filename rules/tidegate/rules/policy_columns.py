@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.policy_types import LevelSettings, Settings, Timing
+from tidegate.rules.policy_types import PROFILE_NAMES, LevelSettings, Settings, Timing
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.level import Level
 from tidegate.schemas.outcome import Outcome
@@ -24,7 +24,6 @@ __all__ = [
     "columns_of",
 ]
 
-PROFILE_NAMES = ("reference", "guarded", "adaptive")
 PROTOCOL_NAMES = ("graded", "latched")
 TIER_NAMES = ("none", "P2", "P1")
 """Alert tiers by number: the larger one calls louder."""

@@ -1,12 +1,13 @@
 """The form of a policy file. Defaults stand in the pack `default`, not here: every field must be given
 there, and other files are laid over it."""
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 __all__ = [
+    "PROFILE_NAMES",
     "AdaptiveProfile",
     "AlertSettings",
     "AlertTier",
@@ -217,6 +218,14 @@ class ProfileSettings(_Strict, frozen=True, kw_only=True):
     adaptive: AdaptiveProfile
 
 
+PROFILE_NAMES: tuple[str, ...] = ProfileSettings.__struct_fields__
+"""In the order of `score.PROFILES`."""
+if TYPE_CHECKING:
+    ProfileName = str
+else:
+    ProfileName = Literal[PROFILE_NAMES]
+
+
 class OutcomeWeights(_Strict, frozen=True, kw_only=True):
     """What each outcome counts in the weighted error ratio."""
 
@@ -401,7 +410,7 @@ class AlertSettings(_Strict, frozen=True, kw_only=True):
 class Settings(_Strict, frozen=True, kw_only=True):
     """What may differ by service or edge."""
 
-    profile: Literal["reference", "guarded", "adaptive"]
+    profile: ProfileName
     protocol: Literal["graded", "latched"]
     mode: Literal["observe", "enforce"]
     target_ms: Annotated[int, Meta(ge=1, le=3_600_000)] | None
