@@ -10,10 +10,11 @@ from tidegate.rules import window_kernel as kernel
 from tidegate.rules.actions import actions_of, backoff_of, with_incidents, with_override
 from tidegate.rules.findings import findings_of
 from tidegate.rules.judge import WINDOW_SECONDS, JudgedWindow, judged_window, weighted_ratio
-from tidegate.rules.judgement import Judgement, Ruling
+from tidegate.rules.judgement import Judgement
 from tidegate.rules.level import RULES
 from tidegate.rules.partition import Partition, Stepped
 from tidegate.rules.reason import Moved, reason_of
+from tidegate.rules.ruling import Ruling
 from tidegate.schemas.bins import BIN_VALUE_NS
 from tidegate.schemas.cells import BUCKET_MS, WEIGHT_ONE
 from tidegate.schemas.control import OverrideSet

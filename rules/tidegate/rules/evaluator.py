@@ -10,12 +10,12 @@ import numpy.typing as npt
 from tidegate.rules import snapshots
 from tidegate.rules.exemplars import candidates_of
 from tidegate.rules.instances import rows_of
-from tidegate.rules.judgement import Telemetry
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.partition import Partition
 from tidegate.rules.pending import Arrived, merge
 from tidegate.rules.policy import Policy
 from tidegate.rules.publish import publish
+from tidegate.rules.ruling import Telemetry
 from tidegate.rules.sources import Sources
 from tidegate.schemas.cells import BUCKET_MS, SELF_TIME
 from tidegate.schemas.partials import Blocks, PartialsRecord, decode_partials
@@ -162,6 +162,7 @@ class Evaluator:
         rows = np.repeat(is_new, blocks.instances_count)
         rows &= (blocks.instance_bucket <= limit) & (slot_of_key[blocks.instance_key] >= 0)
         self.state.traffic.instances.offer(rows_of(blocks, slot_of_key, rows))
+        self.pending.note(blocks.instance_bucket[rows], offset=offset)
         if is_refold and self.boundary is not None:
             self._refold(cells, offset)
             self.state.traffic.instances.merge(self.boundary)

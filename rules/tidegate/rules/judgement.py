@@ -5,48 +5,44 @@ Vectorised over keys. Nothing here depends on the order in which cells arrived.
 """
 
 import copy
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules import (
+    assess,
     baseline,
-    blast_radius,
     evidence,
     findings,
-    hardness,
     level_step,
     services,
 )
 from tidegate.rules import window_kernel as kernel
 from tidegate.rules.alarms import Alarms, Heard
 from tidegate.rules.baseline import TICK_BOUNDARIES, Baselines
-from tidegate.rules.blast_radius import Ceilings, Panic, Suspect
-from tidegate.rules.evidence import Evidence, Increments
+from tidegate.rules.blast_radius import Ceilings, Panic
+from tidegate.rules.ceilings import ceilings_of
+from tidegate.rules.evidence import Evidence
 from tidegate.rules.findings import Findings
 from tidegate.rules.judge import (
-    JudgedWindow,
-    WindowTotals,
-    judged_window,
     per_second,
     weighted_ratio,
     window_totals,
 )
-from tidegate.rules.level_step import LevelChanges, LevelInputs, LevelState
+from tidegate.rules.level_step import LevelInputs, LevelState
 from tidegate.rules.policy import PROFILE_NAMES, Policy
 from tidegate.rules.policy_columns import PROTOCOL_NAMES
-from tidegate.rules.score import Judged, score, score_level
+from tidegate.rules.ruling import Numbers, Ruling, Told
+from tidegate.rules.score import score_level
 from tidegate.rules.shed_log import ShedLog
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.traffic import Traffic
-from tidegate.rules.window import Merged
 from tidegate.schemas.bins import BIN_VALUE_NS, bin_of_ns
 from tidegate.schemas.cells import BUCKET_MS, WEIGHT_ONE
 from tidegate.schemas.level import Level
 
-__all__ = ["FAST_TURN_BOUNDARIES", "Judgement", "Ruling", "Telemetry", "Told"]
+__all__ = ["FAST_TURN_BOUNDARIES", "Judgement"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -72,57 +68,6 @@ class Standing(StateColumns):
     """The policy changed since it was published: due at the key's turn."""
     differs: npt.NDArray[np.int8]
     """Of a candidate: 1 where it is stricter than the policy in force, -1 milder, 0 the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """What is known of telemetry itself at a boundary."""
-
-    odd: int = 0
-    """Spans that came late, skewed or in a record of partials that could not be read."""
-    spans: int = 0
-    """All others."""
-    sources_missing: int = 0
-
-
-@dataclass(slots=True)
-class Told:
-    """What a boundary says to a judgement, the same for every policy; k live keys in the order of scopes."""
-
-    live: Ints
-    merged: Merged
-    boundary: int
-    operator: npt.NDArray[np.int8]
-    """An operator's event of the latched protocol, by key."""
-    telemetry: Telemetry
-
-
-@dataclass(slots=True)
-class Ruling:
-    """What a judgement found at a boundary. Arrays over the live keys (k)."""
-
-    qps: Floats
-    changes: LevelChanges
-    is_changed: Mask
-    """What a decision shows has changed: level, ceiling, findings."""
-    ceilings: Ceilings
-    is_panic: bool = False
-    counters: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Numbers:
-    """Of k live keys."""
-
-    found: Floats
-    """What was merged, shape (k, 10); see `window_kernel.increments`."""
-    totals: WindowTotals
-    seen: Ints
-    qps: Floats
-    target_bin: Ints
-    """By slot."""
-    judged: JudgedWindow | None = None
-    """Of the keys for which quantiles matter."""
 
 
 class Judgement:
@@ -229,16 +174,16 @@ class Judgement:
         """Everything that a boundary does with what was merged. `settle` first."""
         live, boundary = told.live, told.boundary
         target_bin = self.target_bin()
-        found = self._increments(traffic, told.merged, live, boundary, target_bin)
+        found = assess.increments(self, traffic, told.merged, live, boundary, target_bin)
         totals = window_totals(traffic.windows, live)
         seen = services.seen_buckets(traffic.services, traffic.keys.service_slot[live], boundary)
-        numbers = _Numbers(found, totals, seen, per_second(totals.offered, seen), target_bin)
+        numbers = Numbers(found, totals, seen, per_second(totals.offered, seen), target_bin)
         shown = np.zeros(traffic.keys.capacity, np.bool_)
         self._look_for_hollow(traffic, live, boundary, shown)
-        self._count_hollow_as_bad(live, found)
-        self._weigh_evidence(traffic, live, numbers, boundary)
+        assess.count_hollow_as_bad(self, live, found)
+        assess.weigh_evidence(self, traffic, live, numbers, boundary)
         self._look_for_chronic(live, boundary, shown)
-        self._score(traffic, live, numbers)
+        assess.score_keys(self, traffic, live, numbers)
         ruling = self._decide(traffic, told, numbers)
         self._learn(traffic, told, numbers, shown)
         self._log_shed(traffic, told, numbers)
@@ -248,85 +193,7 @@ class Judgement:
 
     # ---- what was merged ----
 
-    def _increments(
-        self, traffic: Traffic, merged: Merged, live: Ints, boundary: int, target_bin: Ints
-    ) -> Floats:
-        place = np.full(traffic.keys.capacity, len(live), np.int64)  # a last row for `other`
-        place[live] = np.arange(len(live))
-        out = np.zeros((len(live) + 1, 10), np.float64)
-        kernel.increments(
-            merged.slot,
-            boundary - 1 - merged.age,
-            merged.code,
-            merged.bin,
-            merged.count,
-            merged.weight,
-            place,
-            self.settings,
-            self.policy.columns.is_failed,
-            target_bin,
-            self.levels.counts_from,
-            out,
-        )
-        return out[:-1]
-
-    def _count_hollow_as_bad(self, live: Ints, found: Floats) -> None:
-        hollow = self._is_hollow_bad(live)
-        if hollow.any():
-            for whole, bad in ((0, 1), (2, 4), (5, 6)):
-                found[hollow, bad] = found[hollow, whole]
-
-    def _is_hollow_bad(self, slots: Ints) -> Mask:
-        is_bad: Mask = (self.findings.hollow_since[slots] >= 0) & (
-            self.policy.columns.is_hollow_bad[self.settings[slots]]
-        )
-        return is_bad
-
     # ---- evidence ----
-
-    def _weigh_evidence(
-        self, traffic: Traffic, live: Ints, numbers: _Numbers, boundary: int
-    ) -> None:
-        """Evidence moves only for keys that merged requests: silence is held."""
-        has = numbers.found[:, 0] > 0
-        if not has.any():
-            return
-        slots, mine = live[has], numbers.found[has]
-        rules = self.policy.evidence
-        requests = mine[:, 2] * mine[:, 2] / np.maximum(mine[:, 3], 1.0)
-        bad = requests * mine[:, 4] / np.maximum(mine[:, 2], 1.0)
-        rate = per_second(numbers.totals.effective[has], numbers.seen[has])
-        active = int((numbers.totals.requests > 0).sum())
-        h = evidence.threshold(rate, active * self.partitions_count, rules)
-        increments = Increments(slots, requests, bad, h)
-        for rule in evidence.RULES:
-            rule(self.evidence, increments, rules)
-        on = np.flatnonzero(self.evidence.on_sharp[slots] | self.evidence.on_mild[slots])
-        if len(on):
-            judged = self._judge(traffic, slots[on], numbers.target_bin)
-            failed = self.policy.columns.is_failed[self.settings[slots[on]]]
-            bad_share = weighted_ratio(judged.counts, failed.astype(np.float64))
-            bad_share = np.where(self._is_hollow_bad(slots[on]), 1.0, bad_share)
-            evidence.settle(
-                self.evidence,
-                Increments(slots[on], requests[on], bad[on], h[on]),
-                judged.requests,
-                bad_share * judged.requests + judged.slow,
-                rules,
-                boundary,
-            )
-
-    def _judge(
-        self, traffic: Traffic, slots: Ints, target_bin: Ints, *, may_be_fast: bool = True
-    ) -> JudgedWindow:
-        return judged_window(
-            traffic.windows,
-            slots,
-            self.policy.columns.outcome_weights[self.settings[slots]],
-            target_bin[slots],
-            requests_min=self.policy.evidence.judged_requests_min,
-            may_be_fast=may_be_fast,
-        )
 
     # ---- findings ----
 
@@ -373,51 +240,9 @@ class Judgement:
 
     # ---- score ----
 
-    def _score(self, traffic: Traffic, live: Ints, numbers: _Numbers) -> None:
-        """Scores of keys that merged requests. Quantiles are looked up only where they can matter."""
-        has = numbers.found[:, 0] > 0
-        slots = live[has]
-        if not len(slots):
-            return
-        columns, settings = self.policy.columns, self.settings[slots]
-        on_sharp, on_mild = self.evidence.on_sharp[slots], self.evidence.on_mild[slots]
-        matters = on_sharp | on_mild | (columns.profile[settings] != _GUARDED)
-        index = np.flatnonzero(matters)
-        zeros, none = np.zeros(len(slots)), np.full(len(slots), -1, np.int64)
-        table = Judged(
-            error_ratio=zeros.copy(),
-            p95_bin=none.copy(),
-            target_bin=numbers.target_bin[slots],
-            qps=numbers.qps[has],
-            expected_qps=columns.expected_qps[settings],
-            is_on_evidence=on_sharp | on_mild,
-            window_error_ratio=zeros.copy(),
-            window_requests=zeros.copy(),
-            window_p95_us=none.copy(),
-            usual_p95_us=self.baselines.p95_us[slots],
-            usual_qps=self.baselines.qps[slots],
-        )
-        if len(index):
-            chosen = slots[index]
-            judged = numbers.judged = self._judge(traffic, chosen, numbers.target_bin)
-            hollow = self._is_hollow_bad(chosen)
-            table.error_ratio[index] = np.where(hollow, 1.0, judged.error_ratio)
-            table.p95_bin[index] = judged.p95_bin
-            ratio = weighted_ratio(
-                traffic.windows.window[chosen], columns.outcome_weights[self.settings[chosen]]
-            )
-            table.window_error_ratio[index] = np.where(hollow, 1.0, ratio)
-            table.window_requests[index] = numbers.totals.effective[has][index]
-            p95 = traffic.windows.sketches.quantile_bins(
-                chosen, 950, which=kernel.WINDOW, failed_too=True
-            )
-            table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
-        new = score(table, columns.profile[settings], self.policy.profiles)
-        self.standing.score[slots] = np.where(new >= 0, new, self.standing.score[slots])
-
     # ---- level ----
 
-    def _decide(self, traffic: Traffic, told: Told, numbers: _Numbers) -> Ruling:
+    def _decide(self, traffic: Traffic, told: Told, numbers: Numbers) -> Ruling:
         live, boundary, found = told.live, told.boundary, numbers.found
         judged, capacity = numbers.judged, traffic.keys.capacity
         p90_ms = np.full(capacity, -1, np.int64)
@@ -434,7 +259,7 @@ class Judgement:
         mild = self.evidence.on_mild[live] & ~self.evidence.on_sharp[live] & guarded
         wanted = np.where(mild, np.minimum(wanted, np.uint8(Level.DEGRADED_1)), wanted)
         wanted = np.where(scores < 0, level, wanted).astype(np.uint8)
-        ceilings = self._ceilings_of(traffic, told, numbers, wanted)
+        ceilings = ceilings_of(self, traffic, told, numbers, wanted)
         wanted = np.minimum(wanted, ceilings.worst)
         is_panic = self.panic.step(
             asking=int(((wanted > level) & (found[:, 0] > 0)).sum()),
@@ -493,7 +318,7 @@ class Judgement:
         )
 
     def _latched_numbers(
-        self, traffic: Traffic, live: Ints, numbers: _Numbers
+        self, traffic: Traffic, live: Ints, numbers: Numbers
     ) -> tuple[Floats, Floats]:
         """Error ratio and requests of the 30 s window, for the keys whose latched breaker may trip."""
         columns, settings = self.policy.columns, self.settings[live]
@@ -504,112 +329,6 @@ class Judgement:
                 traffic.windows.window[live[rows]], columns.outcome_weights[settings[rows]]
             )
         return ratio, numbers.totals.effective
-
-    def _ceilings_of(
-        self,
-        traffic: Traffic,
-        told: Told,
-        numbers: _Numbers,
-        wanted: npt.NDArray[np.uint8],
-    ) -> Ceilings:
-        """How bad each key's level may get, whatever its score."""
-        live, r = told.live, self.policy.file.blast_radius
-        worst = np.full(len(live), int(Level.LOCKED), np.uint8)
-        ceilings = Ceilings(worst)
-        if not (np.minimum(wanted, worst) > Level.DEGRADED_1).any():
-            return ceilings
-        chronic = np.flatnonzero(self.findings.chronic_since[live] >= 0)
-        ceilings.limit(chronic, lambda _: "held at degraded_1: it has been bad for long (chronic)")
-        suspect = self._suspect(traffic, live, numbers, np.minimum(wanted, ceilings.worst))
-        if suspect is not None:
-            blast_radius.deepest_first(
-                suspect,
-                ceilings,
-                lambda row: traffic.keys.scopes[int(live[row])],
-                r,
-                told.boundary,
-            )
-        self._one_instance(traffic, live, wanted, ceilings)
-        columns = self.policy.columns
-        settings, level = self.settings[live], self.levels.level[live]
-        blast_radius.shed_share(
-            ceilings,
-            wanted=wanted,
-            level=level,
-            scores=self.standing.score[live],
-            offered=numbers.totals.offered,
-            turned_now=1.0 - self.admit_ratio(live),
-            turned_wanted=1.0 - columns.admit_ratio[settings, wanted],
-            r=r,
-        )
-        return ceilings
-
-    def _one_instance(
-        self, traffic: Traffic, live: Ints, wanted: npt.NDArray[np.uint8], ceilings: Ceilings
-    ) -> None:
-        """Where one instance of several fails, it is named, and nobody else is turned away."""
-        r = self.policy.file.blast_radius
-        asks = (np.minimum(wanted, ceilings.worst) > Level.DEGRADED_1) & ~traffic.keys.is_edge[live]
-        for row in np.flatnonzero(asks).tolist():
-            name = traffic.instances.dominant(
-                int(live[row]),
-                share=r.instance_share,
-                instances_min=r.instances_min,
-                failures_min=r.instance_failures_min,
-            )
-            if name is not None:
-                ceilings.eject[row] = name
-                told = f"held at degraded_1: nearly all failures come from instance {name}"
-                ceilings.limit(np.array([row], np.int64), lambda _, told=told: told)  # type: ignore[misc]  # bound at once
-
-    def _suspect(
-        self, traffic: Traffic, live: Ints, numbers: _Numbers, wanted: npt.NDArray[np.uint8]
-    ) -> Suspect | None:
-        """What deepest-first looks at: the services that ask for more than degraded_1 and their edges on
-        evidence (or turned away already), whether they merged anything just now or not. None where no edge comes into question."""
-        columns, keys = self.policy.columns, traffic.keys
-        is_edge, service_row = keys.is_edge[live], keys.service_rows(live)
-        asks = ~is_edge & (wanted > Level.DEGRADED_1)
-        is_worse = self.evidence.on_sharp[live] | (self.levels.level[live] >= Level.DEGRADED_2)
-        edges = np.flatnonzero(is_edge & (service_row >= 0) & is_worse)
-        edges = edges[asks[service_row[edges]]]
-        if not len(edges):
-            return None
-        parents, place = np.unique(service_row[edges], return_inverse=True)
-        # Over 30 s: profiles that score the whole window go on about what the fast one has forgotten.
-        judged = self._judge(
-            traffic,
-            live[np.concatenate((parents, edges))],
-            numbers.target_bin,
-            may_be_fast=False,
-        )
-        weights = columns.outcome_weights[self.settings[judged.slots]]
-        failed = judged.error_ratio * judged.requests
-        n, slots = len(parents), live[parents]
-        own = weighted_ratio(judged.counts, weights, own=True)[:n] * judged.requests[:n]
-        hard = hardness.lower_bound(traffic.hardness, live[edges])
-        # Where another record holds the call, only how hard the edge is tells what it explains.
-        explained = np.bincount(place, failed[n:] * hard, n)
-        inherited = np.minimum(np.maximum(failed[:n] - own, explained), failed[:n])
-        share = traffic.windows.sketches.self_slow_share(slots, numbers.target_bin[slots])
-        is_self_slow = share > self.policy.file.blast_radius.self_slow_share
-        own_bad = failed[:n] - inherited + np.where(is_self_slow, judged.slow[:n], 0.0)
-        return Suspect(
-            rows=parents,
-            edges=edges,
-            parent=place.astype(np.int64),
-            failed=failed[:n],
-            slow=judged.slow[:n],
-            inherited=inherited,
-            is_own_evident=evidence.is_evident(
-                self.evidence, slots, judged.requests[:n], own_bad, self.policy.evidence
-            ),
-            is_self_slow=is_self_slow,
-            edge_failed=failed[n:],
-            edge_slow=judged.slow[n:],
-            edge_level=self.levels.level[live[edges]],
-            edge_since=self.levels.since_boundary[live[edges]],
-        )
 
     def admit_ratio(self, slots: Ints) -> Floats:
         """Share of requests that the present level lets pass. Shape kept."""
@@ -635,7 +354,7 @@ class Judgement:
         self._ceilings = now
         return changed
 
-    def _step_alarms(self, traffic: Traffic, told: Told, numbers: _Numbers) -> Mask:
+    def _step_alarms(self, traffic: Traffic, told: Told, numbers: Numbers) -> Mask:
         live, totals = told.live, numbers.totals
         heard = Heard(
             live=live,
@@ -660,7 +379,7 @@ class Judgement:
 
     # ---- what is usual, what was shed ----
 
-    def _learn(self, traffic: Traffic, told: Told, numbers: _Numbers, shown: Mask) -> None:
+    def _learn(self, traffic: Traffic, told: Told, numbers: Numbers, shown: Mask) -> None:
         """Closed time without evidence teaches what is usual; then the keys whose turn it is decay."""
         live, boundary, found = told.live, told.boundary, numbers.found
         columns, settings = self.policy.columns, self.settings[live]
@@ -692,7 +411,7 @@ class Judgement:
             drifting = self.baselines.is_drifting[due]
             shown[findings.note_drift(self.findings, due, drifting, boundary)] = True
 
-    def _log_shed(self, traffic: Traffic, told: Told, numbers: _Numbers) -> None:
+    def _log_shed(self, traffic: Traffic, told: Told, numbers: Numbers) -> None:
         self.shed.turn(told.boundary)
         rows = np.flatnonzero(self.levels.level[told.live] > int(Level.CLOSED))
         if not len(rows):

@@ -13,10 +13,11 @@ from tidegate.rules import hardness
 from tidegate.rules.alerts import AlertEvent
 from tidegate.rules.baseline import TICK_BOUNDARIES
 from tidegate.rules.in_force import Due, InForce, is_in_rollout, is_match
-from tidegate.rules.judgement import Judgement, Ruling, Telemetry, Told
+from tidegate.rules.judgement import Judgement
 from tidegate.rules.level import OperatorEvent
 from tidegate.rules.pending import Arrived
 from tidegate.rules.policy import Policy, PolicyError, policy_from_content
+from tidegate.rules.ruling import Ruling, Telemetry, Told
 from tidegate.rules.traffic import SHED_EFFECTS, Traffic
 from tidegate.rules.window import Merged
 from tidegate.schemas.cells import BUCKET_MS, EFFECT_SHIFT
