@@ -21,18 +21,21 @@ from tidegate.schemas.control import (
 )
 from tidegate.schemas.decision import Decision
 from tidegate.schemas.partials import Blocks, decode_partials, encode_partials
+from tidegate.schemas.points import Metric, MetricPoint, Temporality
 
 __all__ = [
     "BASE",
     "Asked",
     "Run",
     "entry",
+    "goroutines",
     "is_control",
     "log_with",
     "override",
     "push",
     "run",
     "run_log",
+    "with_points",
 ]
 
 BASE = BASE_MS // 500
@@ -125,6 +128,38 @@ class Run:
             for d in reversed(self.decisions)
             if d.scope == scope and d.boundary <= BASE + second * 2
         )
+
+
+def with_points(
+    log: Sequence[LogRecord], points: Sequence[tuple[float, MetricPoint]]
+) -> list[LogRecord]:
+    """The log with points of metrics in it: (second at which each arrives, point)."""
+    out = list(log)
+    for arrives_s, point in sorted(points, reverse=True, key=lambda row: row[0]):
+        at_ms = BASE_MS + round(arrives_s * 1000)
+        value = encode_partials(
+            Blocks.empty(),
+            sources=[],
+            watermarks=[],
+            listed=[],
+            partitions_count=1,
+            points=[point],
+        )
+        place = next((i for i, r in enumerate(out) if r.append_ms >= at_ms), len(out))
+        out.insert(place, LogRecord(value, max(at_ms, out[place - 1].append_ms if place else 0)))
+    return out
+
+
+def goroutines(second: float, count: int, *, instance: str = "web-1") -> MetricPoint:
+    return MetricPoint(
+        "web",
+        instance,
+        Metric.GOROUTINES,
+        Temporality.NOW,
+        0,
+        BASE_MS + round(second * 1000),
+        count,
+    )
 
 
 def is_control(record: LogRecord) -> bool:

@@ -2,17 +2,19 @@
 and the same snapshots, as the run that was never cut.
 """
 
+import msgspec
 import pytest
 
 from tests.exactness.driving import LogRecord, Published, published_of
 from tests.goldens.incidents import BASE_MS
-from tests.in_force.driving import Asked, log_with, override, push
+from tests.in_force.driving import Asked, goroutines, log_with, override, push, with_points
 from tests.in_force.test_overrides import clear, latch
 from tests.in_force.test_policies import STRICT, abort, promote
 from tidegate.rules.evaluator import Evaluator
 from tidegate.rules.policy import builtin_policy
 from tidegate.rules.standing import Snapshot
 from tidegate.schemas.control import Relearn, SilenceSet
+from tidegate.schemas.points import Metric, MetricPoint, Temporality
 
 EVERYTHING = [
     Asked(push("name: one\nsettings: {mode: enforce}\n"), 20, 22),
@@ -59,10 +61,19 @@ def _fed(
 @pytest.mark.parametrize("pack", ["default", "reference"])
 def test_restored_from_any_snapshot_the_same_bytes_follow(pack: str) -> None:
     asked = EVERYTHING if pack == "default" else EVERYTHING[1:8]
-    log = log_with(asked)
+    # Overloaded from second 40 to 75, and a killed process; each point comes late, some twice.
+    points = [(s + 3.2, goroutines(s, 6000 if 40 <= s <= 75 else 80)) for s in range(10, 190, 5)]
+    points += points[5:9]
+    killed = MetricPoint("web", "web-2", Metric.OOM_KILL, Temporality.CUMULATIVE, 1, BASE_MS, 3)
+    more = msgspec.structs.replace(killed, time_ms=BASE_MS + 98_000, value=4)
+    log = with_points(log_with(asked), [*points, (12.0, killed), (99.0, more)])
     straight, snapshots = _fed(Evaluator(0, builtin_policy(pack), partitions_count=1), log, 0)
     assert len(snapshots) >= 18
     assert len({d[1] for d in straight if d[1].startswith("shadow:")}) > 2
+    told = [d[2] or b"" for d in straight if d[1] == "service:web"]
+    assert any(b'"rule":"L2"' in value for value in told)
+    assert any(b'"terminate":["web-2"]' in value for value in told)
+    assert {key for _, key, _ in straight if key.startswith("alert:")}
     same = {s.boundary: s for s in snapshots}
     for number, snapshot in enumerate(snapshots[:-1]):
         # Up to the next snapshot: it is equal to the byte, so what follows is, by induction; some go on
