@@ -44,6 +44,7 @@ class Baselines(StateColumns):
         "fresh": (np.int32, 0, GROUPS),
         "requests": (np.int64, 0, 0),
         "first_boundary": (np.int64, -1, 0),
+        "last_boundary": (np.int64, -1, 0),
         "target_us": (np.int64, -1, 0),
         "target_bin": (np.int64, -1, 0),
         "p05_us": (np.int64, -1, 0),
@@ -57,6 +58,8 @@ class Baselines(StateColumns):
     fresh: npt.NDArray[np.int32]
     requests: npt.NDArray[np.int64]
     first_boundary: npt.NDArray[np.int64]
+    """The first and the last one that taught it anything."""
+    last_boundary: npt.NDArray[np.int64]
     target_us: npt.NDArray[np.int64]
     target_bin: npt.NDArray[np.int64]
     p05_us: npt.NDArray[np.int64]
@@ -82,6 +85,7 @@ def feed(
         baselines.fresh,
         baselines.requests,
         baselines.first_boundary,
+        baselines.last_boundary,
         baselines.target_bin,
         merged.slot,
         merged.code,
@@ -96,15 +100,14 @@ def feed(
     )
 
 
-def tick(
-    baselines: Baselines, slots: npt.NDArray[np.int64], s: BaselineSettings, boundary: int
-) -> None:
+def tick(baselines: Baselines, slots: npt.NDArray[np.int64], s: BaselineSettings) -> None:
     """Decay by 30 s and new targets, for the slots whose turn it is."""
     fresh = baselines.fresh[slots].astype(np.float32)
     short = baselines.short[slots] * np.float32(half_life_factor(s.half_life_s // 30)) + fresh
     day = baselines.day[slots] * np.float32(half_life_factor(s.day_half_life_s // 30)) + fresh
     baselines.short[slots], baselines.day[slots], baselines.fresh[slots] = short, day, 0
-    seen = boundary - baselines.first_boundary[slots]
+    # Time in which nothing was learnt teaches nothing: what is frozen doesn't become known by waiting.
+    seen = baselines.last_boundary[slots] - baselines.first_boundary[slots]
     is_known = (
         (baselines.requests[slots] >= s.known_requests_min)
         & (baselines.first_boundary[slots] >= 0)
@@ -179,6 +182,7 @@ def _feed(
     fresh: npt.NDArray[np.int32],
     requests: npt.NDArray[np.int64],
     first_boundary: npt.NDArray[np.int64],
+    last_boundary: npt.NDArray[np.int64],
     target_bin: npt.NDArray[np.int64],
     slot: npt.NDArray[np.int64],
     code: npt.NDArray[np.int64],
@@ -199,5 +203,6 @@ def _feed(
         units = bad_units if bad else GOOD_UNITS
         fresh[s, bin_[i] // BINS_PER_GROUP] += count[i] * (weight[i] // WEIGHT_ONE) * units
         requests[s] += count[i]
+        last_boundary[s] = boundary
         if first_boundary[s] < 0:
             first_boundary[s] = boundary

@@ -404,7 +404,7 @@ class Judgement:
         turn = (boundary + traffic.keys.hash[live].astype(np.int64)) % TICK_BOUNDARIES == 0
         due = live[turn]
         if len(due):
-            baseline.tick(self.baselines, due, self.policy.baseline, boundary)
+            baseline.tick(self.baselines, due, self.policy.baseline)
             calm = turn & is_calm
             baseline.tick_qps(self.baselines, live[calm], numbers.qps[calm], self.policy.baseline)
             evidence.forget(self.evidence, due, self.policy.evidence)
