@@ -36,16 +36,12 @@ class Asking:
     @cached_property
     def is_overridden(self) -> npt.NDArray[np.bool_]:
         """Which live keys an operator's override is in force for."""
-        live = self.stepped.slots
-        out = np.zeros(len(live), np.bool_)
-        if self.state.in_force.overrides:
-            for row, slot in enumerate(live.tolist()):
-                out[row] = self.override_of(slot) is not None
-        return out
+        slots = list(self.state.overridden())
+        return np.isin(self.stepped.slots, np.array(slots, np.int64))
 
     def override_of(self, slot: int) -> OverrideSet | None:
         """The one in force for a key."""
-        return self.state.in_force.override_of(self.state.traffic.keys.scopes[slot])
+        return self.state.overridden().get(slot)
 
 
 def decisions_of(

@@ -25,8 +25,9 @@ from tidegate.schemas.control import (
 
 __all__ = ["ENTRIES_MAX", "Due", "InForce", "is_in_rollout", "is_match"]
 
-ENTRIES_MAX = 10_000
-"""Overrides, and silences: more are refused and counted."""
+ENTRIES_MAX = 1_000
+"""Overrides, and silences: more are refused and counted. One pattern is tried on all keys: 60,000 take
+about 20 ms."""
 
 
 @dataclass(slots=True)

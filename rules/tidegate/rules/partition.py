@@ -92,6 +92,8 @@ class Partition:
         )
         self.candidate: Candidate | None = None
         self.in_force = InForce()
+        self._overridden: dict[int, OverrideSet] | None = None
+        """By slot; None where it must be looked up anew."""
 
     @property
     def policy(self) -> Policy:
@@ -124,6 +126,7 @@ class Partition:
             target_bin=self.judgement.target_bin(),
         )
         live = traffic.live(merged, boundary)
+        self._look_up_overrides(touched_patterns, boundary)
         operator = self._operator_events(live, asked)
         told = Told(live, merged, boundary, operator, telemetry)
         ruling = self.judgement.step(traffic, told)
@@ -272,6 +275,29 @@ class Partition:
 
     # ---- what is shown ----
 
+    def overridden(self) -> dict[int, OverrideSet]:
+        """The override in force for each key that has one, by slot."""
+        if self._overridden is None:
+            self._overridden = {}
+            for override in self.in_force.overrides.values():  # the newest is last, and wins
+                self._overridden |= dict.fromkeys(self._slots_matching(override.scope), override)
+        return self._overridden
+
+    def _slots_matching(self, pattern: str) -> list[int]:
+        keys = self.traffic.keys
+        return [slot for slot in keys.by_key.values() if is_match(keys.scopes[slot], pattern)]
+
+    def _look_up_overrides(self, patterns: list[str], boundary: int) -> None:
+        """Of all keys where one has changed, else of those that are new."""
+        if patterns:
+            self._overridden = None
+        elif self._overridden is not None and self.in_force.overrides:
+            slots = self.traffic.keys.in_order()
+            for slot in slots[self.traffic.seen.made_boundary[slots] == boundary].tolist():
+                override = self.in_force.override_of(self.traffic.keys.scopes[slot])
+                if override is not None:
+                    self._overridden[slot] = override
+
     def callers_of(self, slots: Ints) -> Ints:
         """Among how many callers probes are shared: one for an edge; for a service the edges to a target
         of its name, at least one (callers of other partitions aren't known here)."""
@@ -301,6 +327,9 @@ class Partition:
         stepped.dropped = [traffic.keys.scopes[slot] for slot in live[idle].tolist()]
         for judgement in self.judgements():
             judgement.reset(ends)
+        if self._overridden is not None:
+            for slot in ends.tolist():
+                self._overridden.pop(slot, None)
         traffic.forget(ends)
 
 
