@@ -36,6 +36,7 @@ KILLED_S = 40.0
 """Until a session of 6 s has ended, the group is whole again and the backlog worked off."""
 FALLBACK = builtin_policy("default")
 SEQUENCED = "a control record was sent to every partition"
+HISTORY = "control records in force were sent"
 
 
 class Operators:
@@ -102,7 +103,7 @@ def test_a_hot_reload_under_load_loses_and_delays_no_boundary_whoever_is_killed(
         operators.settled()
         operators.ask("policy", "push", operators.three, "--shadow", "--yes")
         operators.settled()
-        operators.ask("override", "set", "cart", "open", "--for", "5m")
+        operators.ask("override", "set", "cart", "open", "--for", "1h")
         operators.refused()
         operators.settled()
 
@@ -117,7 +118,7 @@ def test_a_hot_reload_under_load_loses_and_delays_no_boundary_whoever_is_killed(
         operators.settled()
 
         # The one with it, wherever it is by now; what is asked meanwhile waits for the next.
-        operators.ask("override", "set", "search", "degraded_1", "--for", "5m")
+        operators.ask("override", "set", "search", "degraded_1", "--for", "1h")
         operators.settled()
         victim = owner_of_sequencer(workers)
         killed_s.append(time.time())
@@ -128,10 +129,14 @@ def test_a_hot_reload_under_load_loses_and_delays_no_boundary_whoever_is_killed(
         workers[-1].worker.wait_for("partitions rebuilt", within_s=90)
         live.settle()
         operators.settled()
+        assert any(each.events(HISTORY) for each in workers if each.is_up)
 
         time.sleep(max(0.0, killed_s[-1] + KILLED_S - time.time()))
         operators.ask("policy", "abort")
         operators.settled()
+        for how in (["set", "*", "closed", "--for", "1h"], ["clear", "*"]):
+            operators.ask("override", *how)
+            operators.settled()
         operators.ask("policy", "rollback", "--yes")
         operators.settled()
         shown = [each.policies() for each in workers if each.is_up]

@@ -124,6 +124,17 @@ def test_a_promoted_candidate_is_in_force_with_all_that_it_knows() -> None:
     assert not [d for d in found.shadow if d.boundary >= BASE + 2 * 92]
 
 
+def test_a_promotion_tells_nobody_twice_and_resolves_what_was_told_before() -> None:
+    promoted = run([Asked(push(STRICT, rollout="shadow"), 30, 32), Asked(promote(), 85, 86)])
+    names = [(alert.id, alert.number) for alert in promoted.alerts]
+    assert len(names) == len(set(names))
+    before = [a for a in run().alerts if a.boundary < BASE + 2 * 86]
+    assert before
+    assert promoted.alerts[: len(before)] == before
+    starts = [a.id for a in promoted.alerts if a.event == "start" and a.rule == "slo"]
+    assert len(starts) == len({a.scope for a in promoted.alerts if a.rule == "slo"})
+
+
 def test_an_aborted_candidate_leaves_no_trace() -> None:
     found = run(
         [

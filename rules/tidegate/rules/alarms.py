@@ -81,6 +81,10 @@ class Alarms:
         """Of the partition as a whole."""
         self._inputs: IncidentInputs | None = None
 
+    def take_alerts(self, other: "Alarms") -> None:
+        """Goes on with what people were told by another judgement of the same traffic."""
+        self.alerts, self.telemetry = other.alerts, other.telemetry
+
     def columns(self) -> tuple[StateColumns, ...]:
         """All state with one row per key."""
         return (self.incidents, self.slo, self.alerts)

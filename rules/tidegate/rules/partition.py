@@ -203,9 +203,13 @@ class Partition:
                     self._push(push, policy, boundary)
             case Promote():
                 if self.candidate is not None:
-                    self.judgement = self.candidate.judgement
+                    tried = self.candidate.judgement
+                    # Who is called already, and for what, is one story whatever policy is in force.
+                    tried.alarms.take_alerts(self.judgement.alarms)
+                    self.judgement = tried
                     self.judgement.standing.is_relabelled[:] = True
                     self._end_candidate()
+                    self.heed_limits()
             case Abort():
                 self._end_candidate()
             case LatchReset() | Relearn() as event:
@@ -220,12 +224,16 @@ class Partition:
         if push.rollout == "full":
             self.judgement.switch(policy, is_pushed=True)
             self._end_candidate()
-            self.traffic.keys.services_max = policy.services_max
-            self.traffic.keys.keys_max = policy.keys_max
+            self.heed_limits()
         else:
             # A second candidate takes the place of the first.
             self._end_candidate()
             self.candidate = Candidate(push, self.judgement.under(policy), boundary)
+
+    def heed_limits(self) -> None:
+        """Takes the limits of the policy in force; what there is already stays."""
+        self.traffic.keys.services_max = self.policy.services_max
+        self.traffic.keys.keys_max = self.policy.keys_max
 
     def _end_candidate(self) -> None:
         """Keys whose decisions were the candidate's are published again under the policy in force."""

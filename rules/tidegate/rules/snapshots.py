@@ -83,6 +83,7 @@ def load(state: Partition, manifest: bytes, chunks: list[bytes]) -> Manifest:
         state.candidate = Candidate(asked, tried, since_boundary)
     for judgement, rows in zip(state.judgements(), saved["judgements"], strict=True):
         _load_judgement(judgement, rows, traffic, slots)
+    state.heed_limits()
     if not len(slots):
         return read
     _load(traffic.seen, saved["seen"], slots)
