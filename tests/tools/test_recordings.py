@@ -105,7 +105,9 @@ def test_a_document_over_many_lines_is_one_request() -> None:
     assert requests_of(document + b"\n") == [document]
 
 
-@pytest.mark.parametrize("data", [b"", b"\n", b"  \r\n\t\n", gzip.compress(b"", mtime=0), zstd(b"")])
+@pytest.mark.parametrize(
+    "data", [b"", b"\n", b"  \r\n\t\n", gzip.compress(b"", mtime=0), zstd(b"")]
+)
 def test_an_empty_recording_has_no_request_and_no_problem(data: bytes) -> None:
     assert requests_of(data) == []
 
