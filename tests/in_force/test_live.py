@@ -189,7 +189,9 @@ def check(
     switch = delays.where(lambda b: is_quiet(b) and is_switch(b))
     print(f"{operators.count} entries, {late} of {operators.count * PARTIALS} applied late")
     print(told("quiet", quiet), told("switch", switch), sep="\n")
-    print(told("around kills", delays.where(is_disturbed)))
+    disturbed = delays.where(is_disturbed)
+    print(told("around kills", disturbed))
+    assert max(disturbed) < FALLBACK.timing.lease_ms, "clients fell back"
     assert len(switch) > 20
     assert statistics.median(switch) < statistics.median(quiet) + MARGIN_MS
     assert max(switch) < max(quiet) + MARGIN_MS

@@ -94,7 +94,8 @@ class Evaluator:
         if not is_refold:
             self._end_refold()
         sources.hear(listed=read.listed, append_ms=append_ms)
-        self.state.in_force.offer(read.control)
+        if not is_refold:  # those of a refold are in the snapshot, applied or waiting
+            self.state.in_force.offer(read.control)
         self._offer_points(read.points, offset, append_ms, out, is_refold=is_refold)
         self._merge(sources, read, blocks, offset, append_ms, out, is_refold=is_refold)
         if is_refold:

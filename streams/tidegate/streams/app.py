@@ -214,8 +214,9 @@ async def _run(settings: WorkerSettings, policy: "Policy") -> int:
             facts = await _topics_or_stop(settings, stop)
             if facts is None:
                 return 0
-            metrics.set_stage("topics", is_ready=lambda: True, is_alive=lambda: True)
             app = build_app(settings, policy, metrics, facts, data_dir=data_dir)
+            # Only now: before, no other stage would be asked whether it is ready.
+            metrics.set_stage("topics", is_ready=lambda: True, is_alive=lambda: True)
             await _live(app, stop)
     finally:
         server.stop()
