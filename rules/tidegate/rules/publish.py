@@ -52,7 +52,7 @@ def publish(
         out.shadow += decisions_of(asking, tried.judgement, stepped.tried, rows, is_shadow=True)
         for judgement in (state.judgement, tried.judgement):
             judgement.standing.is_published[live[chosen]] = True
-    out.decisions.sort(key=lambda decision: decision.scope)
+    out.decisions.sort(key=lambda decision: (decision.boundary, decision.scope))
     out.alerts += alerts_of(asking)
     out.tombstones += [(boundary, scope) for scope in stepped.dropped]
     every = timing.lease_every_s * 2
