@@ -319,4 +319,5 @@ def test_a_broker_that_goes_away_is_waited_for(
             assert sender.stop() == 0
         finally:
             sender.process.kill()
-    assert keys(hook) == ALL[:2]
+    # A commit may have been under way: an event may be sent again, under the same key.
+    assert list(dict.fromkeys(keys(hook))) == ALL[:2]

@@ -22,6 +22,7 @@ from tidegate.schemas.points import Metric, MetricPoint
 from tidegate.schemas.topics import Topics
 from tidegate.streams import metrics_ingest
 from tidegate.streams.commit_note import CommitNote
+from tidegate.streams.logs import get_logger
 from tidegate.streams.metrics import WorkerMetrics
 from tidegate.streams.metrics_ingest import pack_points
 
@@ -207,6 +208,12 @@ def read(config: Mapping[str, str], topic: str, count: int) -> list[Message]:
 
 
 @pytest.mark.timeout(150)
+@pytest.fixture(autouse=True)
+def _fresh_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that other tests have not bound to their own settings already: lines are looked at here."""
+    monkeypatch.setattr(metrics_ingest, "log", get_logger("metrics"))
+
+
 def test_a_topic_that_is_missing_or_goes_away_is_said_once_and_waited_for(
     kafka_cluster: KafkaCluster, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
