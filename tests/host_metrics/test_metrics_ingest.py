@@ -207,13 +207,13 @@ def read(config: Mapping[str, str], topic: str, count: int) -> list[Message]:
     return [message for message in messages if message is not None]
 
 
-@pytest.mark.timeout(150)
 @pytest.fixture(autouse=True)
 def _fresh_logger(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that other tests have not bound to their own settings already: lines are looked at here."""
     monkeypatch.setattr(metrics_ingest, "log", get_logger("metrics"))
 
 
+@pytest.mark.timeout(150)
 def test_a_topic_that_is_missing_or_goes_away_is_said_once_and_waited_for(
     kafka_cluster: KafkaCluster, topic_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
