@@ -8,6 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tidegate.rules.packing import PackedRecord
+from tidegate.streams.dead_letter import dead_letter_header, dead_letter_headers
 from tidegate.streams.logs import get_logger
 from tidegate.streams.worker_settings import WorkerSettings
 
@@ -26,7 +27,6 @@ PRODUCER_CONFIG: dict[str, Any] = {
     "log_level": 0,
 }
 _CUT_BYTES = 100_000
-_HEADER = "tidegate."
 
 log = get_logger("ingest")
 
@@ -104,12 +104,9 @@ class Delivery:
         """The record as it was, with its headers and ours. One that the dead-letter topic won't take for
         its size is cut, and says so: the stream must go on."""
         value = message.value()
-        ours: list[tuple[str, bytes]] = [
-            (f"{_HEADER}source.topic", self._spans_topic.encode()),
-            (f"{_HEADER}source.partition", str(message.partition()).encode()),
-            (f"{_HEADER}source.offset", str(message.offset()).encode()),
-            (f"{_HEADER}reason", reason.encode()),
-        ]
+        ours = dead_letter_headers(
+            self._spans_topic, message.partition() or 0, message.offset() or 0, {"reason": reason}
+        )
         headers = [*(message.headers() or []), *ours]
         timestamp = message.timestamp()[1]
         same: dict[str, Any] = {"topic": self._dlq, "key": message.key()}
@@ -128,7 +125,7 @@ class Delivery:
                     offset=message.offset(),
                     bytes=len(value),
                 )
-                cut = (f"{_HEADER}cut.from.bytes", str(len(value)).encode())
+                cut = dead_letter_header("cut.from.bytes", str(len(value)))
                 self._produce(
                     flight,
                     **same,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.schemas.level import LEVEL_NAMES
 from tidegate.streams.asking import WAIT_S, ask_and_tell, ask_switch, tell
+from tidegate.streams.command_options import add_command, add_json_option
 from tidegate.streams.control_options import (
     add_asking_options,
     duration_ms_of,
@@ -92,7 +93,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     commands = override.add_subparsers(title="commands", metavar="COMMAND", dest="override_command")
 
-    put = _add(commands, "set", "put a level in force", _SET, _SET_EXAMPLES)
+    put = add_command(commands, "set", "put a level in force", _SET, _SET_EXAMPLES)
     put.add_argument("scope", metavar="SCOPE", help="a scope, a pattern, a service, or '*'")
     put.add_argument("level", metavar="LEVEL", help=f"one of {', '.join(LEVEL_NAMES)}")
     put.add_argument(
@@ -107,31 +108,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         ("reset", "close scopes of the protocol `latched`", _RESET, _RESET_EXAMPLES, _reset),
         ("relearn", "forget what is usual", _RELEARN, _RELEARN_EXAMPLES, _relearn),
     ):
-        parser = _add(commands, name, text, description, examples)
+        parser = add_command(commands, name, text, description, examples)
         parser.add_argument("scope", metavar="SCOPE", help="a scope, a pattern, a service, or '*'")
         parser.set_defaults(handler=handler)
         _add_common(parser, can_wait=name != "relearn")
 
-    shown = _add(commands, "list", "show what is in force", _LIST, _LIST_EXAMPLES)
-    shown.add_argument("--json", action="store_true", help="print one JSON object")
+    shown = add_command(commands, "list", "show what is in force", _LIST, _LIST_EXAMPLES)
+    add_json_option(shown)
     shown.set_defaults(handler=_list)
     add_kafka_options(shown)
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    description: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=text,
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _add_common(parser: argparse.ArgumentParser, *, can_wait: bool = True) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tidegate.streams import policy_control
+from tidegate.streams.command_options import add_command, add_json_option
 from tidegate.streams.errors import UsageError
 from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
 
@@ -84,12 +85,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     commands = policy.add_subparsers(title="commands", metavar="COMMAND", dest="policy_command")
 
-    check = _add(commands, "check", "say what is wrong with policies", _CHECK, _CHECK_EXAMPLES)
+    check = add_command(
+        commands, "check", "say what is wrong with policies", _CHECK, _CHECK_EXAMPLES
+    )
     check.add_argument("policies", nargs="+", metavar="FILE|PACK", help="what to check")
-    _add_json(check)
+    add_json_option(check)
     check.set_defaults(handler=_check)
 
-    show = _add(commands, "show", "print a whole policy with its sources", _SHOW, _SHOW_EXAMPLES)
+    show = add_command(
+        commands, "show", "print a whole policy with its sources", _SHOW, _SHOW_EXAMPLES
+    )
     show.add_argument(
         "policy",
         nargs="?",
@@ -97,16 +102,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FILE|PACK",
         help="the policy (default: default)",
     )
-    _add_json(show)
+    add_json_option(show)
     show.set_defaults(handler=_show)
 
-    diff = _add(commands, "diff", "print what differs between two", _DIFF, _DIFF_EXAMPLES)
+    diff = add_command(commands, "diff", "print what differs between two", _DIFF, _DIFF_EXAMPLES)
     diff.add_argument("before", metavar="A", help="a pack or file")
     diff.add_argument("after", metavar="B", help="what it is compared with")
-    _add_json(diff)
+    add_json_option(diff)
     diff.set_defaults(handler=_diff)
 
-    explain = _add(
+    explain = add_command(
         commands, "explain", "say what holds for a service and why", _EXPLAIN, _EXPLAIN_EXAMPLES
     )
     explain.add_argument("service", metavar="SERVICE", help="its name, or a scope")
@@ -116,33 +121,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     explain.add_argument("--all", action="store_true", help="also what is as in the pack")
     add_kafka_options(explain)
-    _add_json(explain)
+    add_json_option(explain)
     explain.set_defaults(handler=_explain)
 
-    schema = _add(commands, "schema", "print the JSON Schema", _SCHEMA, _SCHEMA_EXAMPLES)
+    schema = add_command(commands, "schema", "print the JSON Schema", _SCHEMA, _SCHEMA_EXAMPLES)
     schema.set_defaults(handler=_schema)
 
     policy_control.add_subparsers(commands)
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    description: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=text,
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _check(args: argparse.Namespace) -> int:

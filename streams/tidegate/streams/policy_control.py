@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tidegate.streams.asking import tell
+from tidegate.streams.command_options import add_command, add_json_option
 from tidegate.streams.control_options import add_asking_options, local_text, now_ms, who_of
 from tidegate.streams.errors import Failure, UsageError
 from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
@@ -66,7 +67,7 @@ examples:
 
 def add_subparsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds these commands to those of `tidegate policy`."""
-    push = _add(commands, "push", "put a policy in force", _PUSH, _PUSH_EXAMPLES)
+    push = add_command(commands, "push", "put a policy in force", _PUSH, _PUSH_EXAMPLES)
     push.add_argument("policy", metavar="FILE|PACK", help="a YAML file, or a built-in policy")
     push.add_argument(
         "--grey", metavar="SHARE", help="try it on this share of services: 10%% or 0.1"
@@ -81,14 +82,16 @@ def add_subparsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     push.add_argument("--shadow", action="store_true", help="decide beside, never obeyed")
     push.set_defaults(handler=_push)
 
-    rollback = _add(commands, "rollback", "go back", _ROLLBACK, _ROLLBACK_EXAMPLES)
+    rollback = add_command(commands, "rollback", "go back", _ROLLBACK, _ROLLBACK_EXAMPLES)
     rollback.add_argument(
         "--to", metavar="OFFSET|LABEL", help="an offset or a NAME@VERSION of `policy history`"
     )
     rollback.set_defaults(handler=_rollback)
-    promote = _add(commands, "promote", "put the tried one in force", _PROMOTE, _PROMOTE_EXAMPLES)
+    promote = add_command(
+        commands, "promote", "put the tried one in force", _PROMOTE, _PROMOTE_EXAMPLES
+    )
     promote.set_defaults(handler=_promote)
-    abort = _add(commands, "abort", "drop the tried one", _ABORT, _ABORT_EXAMPLES)
+    abort = add_command(commands, "abort", "drop the tried one", _ABORT, _ABORT_EXAMPLES)
     abort.set_defaults(handler=_abort)
     for parser in (push, rollback, promote):
         parser.add_argument(
@@ -98,30 +101,14 @@ def add_subparsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         add_asking_options(parser)
         add_kafka_options(parser)
 
-    history = _add(commands, "history", "list what was pushed", _HISTORY, _HISTORY_EXAMPLES)
+    history = add_command(commands, "history", "list what was pushed", _HISTORY, _HISTORY_EXAMPLES)
     history.add_argument("--json", action="store_true", help="a JSON line each")
     history.set_defaults(handler=_history)
-    status = _add(commands, "status", "show what is in force", _STATUS, _STATUS_EXAMPLES)
-    status.add_argument("--json", action="store_true", help="print one JSON object")
+    status = add_command(commands, "status", "show what is in force", _STATUS, _STATUS_EXAMPLES)
+    add_json_option(status)
     status.set_defaults(handler=_status)
     for parser in (history, status):
         add_kafka_options(parser)
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    description: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=text,
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 # ---- handlers ----

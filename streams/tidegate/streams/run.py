@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidegate.streams.command_options import add_output_options, check_metrics_port
 from tidegate.streams.errors import UsageError
 from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
 
@@ -69,32 +70,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="FOLDER",
         help="a writable folder (default: a temporary one; nothing in it must be kept)",
     )
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "--metrics-port",
-        type=int,
-        default=0,
-        metavar="PORT",
-        help="serve /metrics, /healthz and /readyz here (default: 0, not at all)",
-    )
-    out.add_argument(
-        "--metrics-host",
-        default="0.0.0.0",  # noqa: S104 - Prometheus scrapes from elsewhere
-        metavar="ADDRESS",
-        help="on this address (default: %(default)s)",
-    )
-    out.add_argument(
-        "--log-format",
-        choices=("console", "json"),
-        default="console",
-        help="of the log on stderr (default: %(default)s)",
-    )
-    out.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default="info",
-        help="of our own lines (default: %(default)s)",
-    )
+    add_output_options(parser)
     parser.set_defaults(handler=_run)
 
 
@@ -133,8 +109,7 @@ def worker_settings_of(args: argparse.Namespace) -> "WorkerSettings":
             "--role graph: the graph stage is not part of this version; evaluate publishes what it "
             "will read on the health topic. Use ingest, evaluate or all"
         )
-    if not 0 <= args.metrics_port <= 65_535:
-        raise UsageError(f"--metrics-port {args.metrics_port}: is no port; give 0 to 65535")
+    check_metrics_port(args)
     for name in ("session_timeout_s", "delivery_timeout_s"):
         if not getattr(args, name) >= 1.0:
             option = "--" + name.replace("_", "-")

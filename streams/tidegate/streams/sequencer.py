@@ -16,6 +16,7 @@ from prometheus_client import Counter
 
 from tidegate.schemas.topics import Topics
 from tidegate.streams.control_topic import Accepted, ControlLog, InForce, Refused, partials_of
+from tidegate.streams.dead_letter import dead_letter_headers
 from tidegate.streams.exactly import ExactApp
 from tidegate.streams.logs import get_logger
 
@@ -29,7 +30,6 @@ ALIVE_S = 90.0
 SEEK_AGAIN_S = 3.0
 HISTORY_LINES_MAX = 20
 """Of refused records that were there before reading began."""
-_HEADER = "tidegate."
 
 log = get_logger("sequencer")
 
@@ -213,10 +213,7 @@ class Sequencer:
             return
         headers = [
             *dict(message.headers or ()).items(),
-            (f"{_HEADER}source.topic", self._topics.control.encode()),
-            (f"{_HEADER}source.partition", b"0"),
-            (f"{_HEADER}source.offset", str(one.offset).encode()),
-            (f"{_HEADER}reason", one.problems[0].encode()),
+            *dead_letter_headers(self._topics.control, 0, one.offset, {"reason": one.problems[0]}),
         ]
         sent = await self._app.producer.send(
             self._topics.dlq, message.key, message.value, None, None, headers

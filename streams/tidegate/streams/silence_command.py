@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from tidegate.streams.asking import tell
+from tidegate.streams.command_options import add_command, add_json_option
 from tidegate.streams.control_options import (
     add_asking_options,
     duration_ms_of,
@@ -61,7 +62,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     commands = silence.add_subparsers(title="commands", metavar="COMMAND", dest="silence_command")
 
-    put = _add(commands, "set", "silence alerts", _SET, _SET_EXAMPLES)
+    put = add_command(commands, "set", "silence alerts", _SET, _SET_EXAMPLES)
     put.add_argument("scope", metavar="SCOPE", help="a scope, a pattern, a service, or '*'")
     put.add_argument(
         "--for", required=True, dest="duration", metavar="TIME", help="90s, 10m, 2h; at most 7d"
@@ -76,32 +77,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_asking_options(put)
     add_kafka_options(put)
 
-    clear = _add(commands, "clear", "end a silence", _CLEAR, _CLEAR_EXAMPLES)
+    clear = add_command(commands, "clear", "end a silence", _CLEAR, _CLEAR_EXAMPLES)
     clear.add_argument("scope", metavar="SCOPE", help="as it was set")
     clear.set_defaults(handler=_clear)
     add_asking_options(clear)
     add_kafka_options(clear)
 
-    shown = _add(commands, "list", "show what is silenced", _LIST, _LIST_EXAMPLES)
-    shown.add_argument("--json", action="store_true", help="print one JSON object")
+    shown = add_command(commands, "list", "show what is silenced", _LIST, _LIST_EXAMPLES)
+    add_json_option(shown)
     shown.set_defaults(handler=_list)
     add_kafka_options(shown)
-
-
-def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    text: str,
-    description: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=text,
-        description=description,
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
 
 
 def _set(args: argparse.Namespace) -> int:

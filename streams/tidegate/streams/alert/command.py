@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from tidegate.streams.command_options import add_output_options, check_metrics_port
 from tidegate.streams.errors import Failure, UsageError
 from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
 
@@ -62,32 +63,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "group, commits nothing, needs no secrets",
     )
     add_kafka_options(parser)
-    out = parser.add_argument_group("output")
-    out.add_argument(
-        "--metrics-port",
-        type=int,
-        default=0,
-        metavar="PORT",
-        help="serve /metrics, /healthz and /readyz here (default: 0, not at all)",
-    )
-    out.add_argument(
-        "--metrics-host",
-        default="0.0.0.0",  # noqa: S104 - Prometheus scrapes from elsewhere
-        metavar="ADDRESS",
-        help="on this address (default: %(default)s)",
-    )
-    out.add_argument(
-        "--log-format",
-        choices=("console", "json"),
-        default="console",
-        help="of the log on stderr (default: %(default)s)",
-    )
-    out.add_argument(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default="info",
-        help="of our own lines (default: %(default)s)",
-    )
+    add_output_options(parser)
     parser.set_defaults(handler=_run)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="alert_command")
     check = commands.add_parser(
@@ -124,8 +100,7 @@ def _run(args: argparse.Namespace) -> int:
 
     if args.channels is None:
         raise UsageError("no --channels FILE given; docs/alerts.md shows one")
-    if not 0 <= args.metrics_port <= 65_535:
-        raise UsageError(f"--metrics-port {args.metrics_port}: is no port; give 0 to 65535")
+    check_metrics_port(args)
     config, topics = kafka_config_of(args), topics_of(args)
     if args.dry_run:
         from tidegate.streams.alert.dry_run import dry_run

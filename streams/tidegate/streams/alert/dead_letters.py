@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tidegate.schemas.topics import Topics
+from tidegate.streams.dead_letter import dead_letter_headers
 from tidegate.streams.kafka_log import LogRecord
 from tidegate.streams.logs import get_logger
 
 __all__ = ["DeadLetters"]
 
-_HEADER = "tidegate."
 _RETRY_S = 1.0
 
 log = get_logger("alert")
@@ -38,15 +38,7 @@ class DeadLetters:
 
     def put(self, record: LogRecord, facts: Mapping[str, str]) -> bool:
         """Blocks until the broker has it, however long that takes; False where `close` came before."""
-        headers = [
-            (f"{_HEADER}{name}", value.encode())
-            for name, value in {
-                "source.topic": record.topic,
-                "source.partition": str(record.partition),
-                "source.offset": str(record.offset),
-                **facts,
-            }.items()
-        ]
+        headers = dead_letter_headers(record.topic, record.partition, record.offset, facts)
         said = ""
         while not self._stopped.is_set():
             problem = self._once(record, headers)
