@@ -20,7 +20,7 @@ from tidegate.schemas.control import (
     encode_control,
 )
 from tidegate.schemas.decision import Decision
-from tidegate.schemas.partials import Blocks, decode_partials, encode_partials
+from tidegate.schemas.partials import decode_partials, encode_aside
 from tidegate.schemas.points import Metric, MetricPoint, Temporality
 
 __all__ = [
@@ -81,14 +81,7 @@ def log_with(asked: Sequence[Asked]) -> list[LogRecord]:
     out = list(_log())
     for seq, one in reversed(list(enumerate(asked))):
         at_ms = BASE_MS + round(one.arrives_s * 1000)
-        value = encode_partials(
-            Blocks.empty(),
-            sources=[],
-            watermarks=[],
-            listed=[],
-            partitions_count=1,
-            control=[entry(one, seq)],
-        )
+        value = encode_aside(partitions_count=1, control=[entry(one, seq)])
         place = next((i for i, r in enumerate(out) if r.append_ms >= at_ms), len(out))
         out.insert(place, LogRecord(value, max(at_ms, out[place - 1].append_ms if place else 0)))
     return out
@@ -137,14 +130,7 @@ def with_points(
     out = list(log)
     for arrives_s, point in sorted(points, reverse=True, key=lambda row: row[0]):
         at_ms = BASE_MS + round(arrives_s * 1000)
-        value = encode_partials(
-            Blocks.empty(),
-            sources=[],
-            watermarks=[],
-            listed=[],
-            partitions_count=1,
-            points=[point],
-        )
+        value = encode_aside(partitions_count=1, points=[point])
         place = next((i for i, r in enumerate(out) if r.append_ms >= at_ms), len(out))
         out.insert(place, LogRecord(value, max(at_ms, out[place - 1].append_ms if place else 0)))
     return out

@@ -19,6 +19,7 @@ from tidegate.rules.hardness import is_hard
 from tidegate.rules.host_incidents import HostIncidents
 from tidegate.rules.incident_reasons import reasons
 from tidegate.rules.incidents import IncidentInputs, IncidentState
+from tidegate.rules.judge import FAST, WINDOW_SECONDS
 from tidegate.rules.policy import Policy
 from tidegate.rules.slo_window import SloWindow, slo_signals, slo_tiers
 from tidegate.rules.state_columns import StateColumns
@@ -36,7 +37,6 @@ __all__ = ["Alarms", "Heard", "Shown"]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-_FAST_S = 5.0
 
 
 @dataclass(slots=True)
@@ -146,7 +146,7 @@ class Alarms:
             fast_p95_ms=p95_ms,
             target_ms=heard.target_ms,
             is_on_evidence=evidence.on_sharp[live] | evidence.on_mild[live],
-            fast_qps=heard.fast_offered + effects / _FAST_S,
+            fast_qps=heard.fast_offered + effects / WINDOW_SECONDS[FAST],
             usual_qps=heard.usual_qps,
             service_row=traffic.keys.service_rows(live),
             is_hard=hard,

@@ -57,7 +57,7 @@ def decisions_of(
         traffic.windows,
         slots,
         weights,
-        judgement.target_bin()[slots],
+        judgement.target_bin(slots),
         requests_min=judgement.policy.evidence.judged_requests_min,
     )
     shown = _Shown(

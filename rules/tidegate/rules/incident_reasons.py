@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from tidegate.rules.incidents import IncidentState
 from tidegate.rules.policy_types import Incidents
+from tidegate.rules.reason import clock
 from tidegate.rules.window import FAST_BUCKETS
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.decision import Incident
@@ -72,13 +73,7 @@ def _cascade(key: _Key) -> str:
     if gone < 0:
         return told
     wanted = key.settings.l4
-    return f"{told}; under {wanted.dependencies_min} since {_clock(gone)}, ends after {wanted.exit_stand_s} s"
-
-
-def _clock(boundary: int) -> str:
-    """Time of day in UTC."""
-    seconds = boundary * BUCKET_MS // 1000 % 86_400
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{told}; under {wanted.dependencies_min} since {clock(gone * BUCKET_MS)}, ends after {wanted.exit_stand_s} s"
 
 
 _TEXTS: tuple[tuple[str, str, Callable[[_Key], str]], ...] = (

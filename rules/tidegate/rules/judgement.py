@@ -26,6 +26,8 @@ from tidegate.rules.ceilings import ceilings_of
 from tidegate.rules.evidence import Evidence
 from tidegate.rules.findings import Findings
 from tidegate.rules.judge import (
+    FAST,
+    WINDOW_SECONDS,
     per_second,
     weighted_ratio,
     window_totals,
@@ -38,18 +40,16 @@ from tidegate.rules.score import score_level
 from tidegate.rules.shed_log import ShedLog
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.traffic import Traffic
-from tidegate.schemas.bins import BIN_VALUE_NS, bin_of_ns
+from tidegate.rules.window import FAST_BUCKETS
+from tidegate.schemas.bins import BIN_VALUE_NS
 from tidegate.schemas.cells import BUCKET_MS, WEIGHT_ONE
 from tidegate.schemas.level import Level
 
-__all__ = ["FAST_TURN_BOUNDARIES", "Judgement"]
+__all__ = ["Judgement"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-FAST_S = 5.0
-FAST_TURN_BOUNDARIES = 10
-"""Successive fast windows that don't overlap, spread over keys by hash."""
 
 
 class Standing(StateColumns):
@@ -143,11 +143,10 @@ class Judgement:
         self.evidence.reset(slots)
         self.findings.reset(slots)
 
-    def target_bin(self) -> Ints:
-        """By slot: the policy's target, else the baseline's; -1 while none is known."""
-        fixed_ms = self.policy.columns.target_ms[self.settings]
-        fixed = bin_of_ns(np.maximum(fixed_ms, 0).astype(np.int64) * 1_000_000)
-        return np.where(fixed_ms > 0, fixed, self.baselines.target_bin).astype(np.int64)
+    def target_bin(self, slots: Ints | slice = slice(None)) -> Ints:
+        """By slot, or of some slots: the policy's target, else the baseline's; -1 while none is known."""
+        fixed = self.policy.columns.target_bin[self.settings[slots]]
+        return np.where(fixed >= 0, fixed, self.baselines.target_bin[slots]).astype(np.int64)
 
     def target_ms(self, slots: Ints) -> Ints:
         """The same in ms, for some slots; -1 while none is known."""
@@ -191,39 +190,37 @@ class Judgement:
         ruling.is_changed |= ruling.changes.changed | shown[live]
         return ruling
 
-    # ---- what was merged ----
-
-    # ---- evidence ----
-
     # ---- findings ----
 
     def _look_for_hollow(self, traffic: Traffic, live: Ints, boundary: int, shown: Mask) -> None:
         """At a key's turn, every 5 s."""
-        turn = self._fast_turn(traffic, live, boundary)
+        turn = traffic.keys.is_turn(live, boundary, FAST_BUCKETS)
         slots = live[turn & (self.baselines.p05_us[live] > 0)]
         if not len(slots):
             return
         s = self.policy.file.findings
-        for sums, plane, least in (
-            (traffic.windows.fast, kernel.FAST, 0),
-            (traffic.windows.window, kernel.WINDOW, s.hollow_requests_min),
+        fast, window = (
+            sums[slots, : kernel.OUTCOMES].sum(axis=1)
+            for sums in (traffic.windows.fast, traffic.windows.window)
+        )
+        is_fast = fast >= s.hollow_requests_min
+        # The 30 s window only where the fast one holds too few.
+        for requests, plane, mine in (
+            (fast, kernel.FAST, is_fast),
+            (window, kernel.WINDOW, ~is_fast),
         ):
-            requests = sums[slots, : kernel.OUTCOMES].sum(axis=1)
-            fast = traffic.windows.fast[slots, : kernel.OUTCOMES].sum(axis=1)
-            # The 30 s window only where the fast one holds too few.
-            mine = requests >= s.hollow_requests_min if least == 0 else fast < least
             chosen = slots[mine]
-            if len(chosen):
-                bins = traffic.windows.sketches.quantile_bins(
-                    chosen, 500, which=plane, failed_too=False
-                )
-                p50 = np.where(bins >= 0, BIN_VALUE_NS[bins] // 1000, -1)
-                usual = self.baselines.p05_us[chosen]
-                shown[
-                    findings.note_hollow(
-                        self.findings, chosen, requests[mine], p50, usual, s, boundary
-                    )
-                ] = True
+            if not len(chosen):
+                continue
+            bins = traffic.windows.sketches.quantile_bins(
+                chosen, 500, which=plane, failed_too=False
+            )
+            p50_us = np.where(bins >= 0, BIN_VALUE_NS[bins] // 1000, -1)
+            usual_us = self.baselines.p05_us[chosen]
+            changed = findings.note_hollow(
+                self.findings, chosen, requests[mine], p50_us, usual_us, s, boundary
+            )
+            shown[changed] = True
 
     def _look_for_chronic(self, live: Ints, boundary: int, shown: Mask) -> None:
         since = self.evidence.since_boundary[live]
@@ -237,8 +234,6 @@ class Judgement:
         )
         self.baselines.reset(begins)
         shown[changed] = True
-
-    # ---- score ----
 
     # ---- level ----
 
@@ -312,7 +307,6 @@ class Judgement:
             numbers.qps,
             changes,
             self._note_ceilings(live, ceilings),
-            ceilings,
             is_panic,
             counters={"refused_events": changes.refused_count},
         )
@@ -364,18 +358,12 @@ class Judgement:
             requests=totals.requests,
             weight=totals.weight,
             fast_requests=totals.fast_requests,
-            fast_offered=totals.fast_offered / FAST_S,
-            is_fast_turn=self._fast_turn(traffic, live, told.boundary),
+            fast_offered=totals.fast_offered / WINDOW_SECONDS[FAST],
+            is_fast_turn=traffic.keys.is_turn(live, told.boundary, FAST_BUCKETS),
             target_ms=self.target_ms(live),
             usual_qps=self.baselines.qps[live],
         )
         return self.alarms.step(traffic, heard, self.evidence, self.policy)
-
-    def _fast_turn(self, traffic: Traffic, live: Ints, boundary: int) -> Mask:
-        turn: Mask = (
-            boundary + traffic.keys.hash[live].astype(np.int64)
-        ) % FAST_TURN_BOUNDARIES == 0
-        return turn
 
     # ---- what is usual, what was shed ----
 
@@ -401,7 +389,7 @@ class Judgement:
         )
         learns = is_calm & ~on & (found[:, 0] > 0)
         evidence.learn(self.evidence, live[learns], found[learns, 0], found[learns, 1])
-        turn = (boundary + traffic.keys.hash[live].astype(np.int64)) % TICK_BOUNDARIES == 0
+        turn = traffic.keys.is_turn(live, boundary, TICK_BOUNDARIES)
         due = live[turn]
         if len(due):
             baseline.tick(self.baselines, due, self.policy.baseline)

@@ -115,6 +115,14 @@ class Keys:
         rows: npt.NDArray[np.int64] = place[self.service_slot[slots]]
         return rows
 
+    def is_turn(
+        self, slots: npt.NDArray[np.int64], boundary: int, every: int
+    ) -> npt.NDArray[np.bool_]:
+        """Whose turn it is at a boundary of what comes every so many, spread by hash of the scope. Shape
+        kept."""
+        turn: npt.NDArray[np.bool_] = (boundary + self.hash[slots].astype(np.int64)) % every == 0
+        return turn
+
     def rank(self) -> npt.NDArray[np.int64]:
         """Place of each live slot in `in_order`, shape (capacity,)."""
         self.in_order()

@@ -1,16 +1,21 @@
 """What a partition's evaluator gives out for one record of its log."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tidegate.rules.in_force import Due
 from tidegate.rules.standing import Snapshot
-from tidegate.schemas.alert import Alert
+from tidegate.schemas.alert import Alert, encode_alert
 from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
-from tidegate.schemas.health import Health
+from tidegate.schemas.health import Health, encode_health
 from tidegate.schemas.scope import lease_key
 
-__all__ = ["Outputs"]
+__all__ = ["AppendedTo", "Outputs"]
+
+AppendedTo = Literal["alerts", "shadow", "health"]
+"""As `schemas.topics.Topics` calls them."""
 
 
 @dataclass(slots=True)
@@ -47,6 +52,13 @@ class Outputs:
         self.snapshot = other.snapshot or self.snapshot
         self.counters.update(other.counters)
         self.boundary, self.watermark_ms = other.boundary, other.watermark_ms
+
+    def appended(self, partition: int) -> Iterator[tuple[AppendedTo, bytes, bytes]]:
+        """(topic, key, value) of what goes to topics that keep every record, in publishing order."""
+        yield from (("alerts", a.id.encode(), encode_alert(a)) for a in self.alerts)
+        yield from (("shadow", d.scope.encode(), encode_decision(d)) for d in self.shadow)
+        for health in self.health:
+            yield from (("health", str(partition).encode(), p) for p in encode_health(health))
 
     def records(self) -> list[tuple[bytes, bytes | None]]:
         """(key, value) for the decisions topic, in publishing order; None is a tombstone. A lease comes

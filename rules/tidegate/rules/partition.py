@@ -161,7 +161,7 @@ class Partition:
 
     def _tick_hardness(self, live: Ints, boundary: int) -> None:
         traffic, s = self.traffic, self.policy.baseline
-        turn = (boundary + traffic.keys.hash[live].astype(np.int64)) % TICK_BOUNDARIES == 0
+        turn = traffic.keys.is_turn(live, boundary, TICK_BOUNDARIES)
         hardness.tick(traffic.hardness, live[turn], s.day_half_life_s)
 
     def _tell(self, stepped: Stepped, boundary: int) -> None:

@@ -19,7 +19,7 @@ from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.columns import SpanColumns
 from tidegate.schemas.control import ControlEntry, ControlRecord, PolicyPush, encode_control
 from tidegate.schemas.otlp import decode
-from tidegate.schemas.partials import Blocks, Source, encode_partials
+from tidegate.schemas.partials import Source, encode_aside
 from tidegate.schemas.points import MetricPoint
 
 __all__ = ["Evaluator", "Offline", "Outputs", "PartitionsChangedError", "Snapshot"]
@@ -104,15 +104,7 @@ class Offline:
     def _feed_aside(
         self, *, control: Sequence[ControlEntry] = (), points: Sequence[MetricPoint] = ()
     ) -> Outputs:
-        value = encode_partials(
-            Blocks.empty(),
-            sources=[],
-            watermarks=[],
-            listed=[],
-            partitions_count=1,
-            control=control,
-            points=points,
-        )
+        value = encode_aside(partitions_count=1, control=control, points=points)
         newest_ms = max((point.time_ms for point in points), default=0)
         at_ms = max(self._time_ms, newest_ms)
         out = self._evaluator.feed(value, offset=self._log_offset, append_ms=at_ms)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules.policy_types import PROFILE_NAMES, LevelSettings, Settings, Timing
+from tidegate.schemas.bins import bin_of_ns
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.level import Level
 from tidegate.schemas.outcome import Outcome
@@ -117,6 +118,8 @@ class SettingsColumns:
     enforce: npt.NDArray[np.bool_]
     target_ms: npt.NDArray[np.int64]
     """-1: learned."""
+    target_bin: npt.NDArray[np.int64]
+    """The same as a bin of durations; -1: learned."""
     expected_qps: npt.NDArray[np.float64]
     """-1: none, the traffic term is 1."""
     outcome_weights: npt.NDArray[np.float64]
@@ -161,6 +164,7 @@ def columns_of(settings: tuple[Settings, ...], timing: Timing) -> SettingsColumn
     special: dict[str, Any] = {
         "profile": [PROFILE_NAMES.index(s.profile) for s in settings],
         "enforce": [s.mode == "enforce" for s in settings],
+        "target_bin": [-1 if s.target_ms is None else _bin_of_ms(s.target_ms) for s in settings],
         "target_ms": [-1 if s.target_ms is None else s.target_ms for s in settings],
         "expected_qps": [-1.0 if s.expected_qps is None else s.expected_qps for s in settings],
         "outcome_weights": weights,
@@ -187,6 +191,10 @@ def columns_of(settings: tuple[Settings, ...], timing: Timing) -> SettingsColumn
         elif name not in out:
             out[name] = np.array([_leaf(s.level, name) for s in settings])
     return SettingsColumns(**out)
+
+
+def _bin_of_ms(ms: int) -> int:
+    return int(bin_of_ns(np.array([ms * 1_000_000]))[0])
 
 
 def _admit_ratios(level: LevelSettings) -> list[float]:

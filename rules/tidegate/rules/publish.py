@@ -31,8 +31,8 @@ def publish(
     closed wait for their turn, too."""
     timing = state.policy.timing
     live = stepped.slots
-    phase = (boundary + state.traffic.keys.hash[live].astype(np.int64)) % (timing.republish_s * 2)
-    is_turn = (phase == 0) & ~stepped.is_dropped
+    is_turn = state.traffic.keys.is_turn(live, boundary, timing.republish_s * 2)
+    is_turn &= ~stepped.is_dropped
     asking = Asking(state, stepped, boundary, partition)
     tried = state.candidate
     mine = ~stepped.is_candidates
@@ -95,7 +95,7 @@ def _health(state: Partition, stepped: Stepped, boundary: int, partition: int) -
     shown = (stepped.touched | (levels[live] > 0)) & ~stepped.is_dropped
     slots = live[shown]
     p95 = np.full(len(slots), -1, np.int64)
-    turn = (boundary + traffic.keys.hash[slots].astype(np.int64)) % P95_EVERY_BOUNDARIES == 0
+    turn = traffic.keys.is_turn(slots, boundary, P95_EVERY_BOUNDARIES)
     wanted = np.flatnonzero(turn | (levels[slots] > 0))
     p95[wanted] = traffic.windows.sketches.quantile_bins(
         slots[wanted], 950, which=kernel.WINDOW, failed_too=True

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tidegate.rules.level import TEXTS
 from tidegate.schemas.decision import Incident, Override, Signals
 
-__all__ = ["Moved", "reason_of"]
+__all__ = ["Moved", "clock", "reason_of"]
 
 
 class Moved(NamedTuple):
@@ -34,7 +34,7 @@ def reason_of(
     told = []
     if override is not None:
         told.append(
-            f"override {override.level} by {override.by} until {_clock(override.until_ms)}: "
+            f"override {override.level} by {override.by} until {clock(override.until_ms)}: "
             f"{override.reason}; else {level}: "
         )
     told += [
@@ -43,7 +43,7 @@ def reason_of(
         f" of {signals.requests} requests in {signals.window_s:g} s",
     ]
     if signals.evidence_since_ms is not None:
-        told.append(f" ({signals.evidence} evidence since {_clock(signals.evidence_since_ms)})")
+        told.append(f" ({signals.evidence} evidence since {clock(signals.evidence_since_ms)})")
     if signals.p95_ms is not None:
         told.append(f", p95 {_number(signals.p95_ms)} ms")
         if signals.target_ms is not None and signals.p95_ms > signals.target_ms:
@@ -62,7 +62,7 @@ def reason_of(
     return "".join(told)
 
 
-def _clock(ms: int) -> str:
+def clock(ms: int) -> str:
     """Time of day in UTC."""
     seconds = ms // 1000 % 86_400
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.blast_radius import Ceilings
 from tidegate.rules.judge import JudgedWindow, WindowTotals
 from tidegate.rules.level_state import LevelChanges
 from tidegate.rules.window import Merged
@@ -48,7 +47,6 @@ class Ruling:
     changes: LevelChanges
     is_changed: Mask
     """What a decision shows has changed: level, ceiling, findings."""
-    ceilings: Ceilings
     is_panic: bool = False
     counters: dict[str, int] = field(default_factory=dict)
 

@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "Watermark",
     "decode_partials",
+    "encode_aside",
     "encode_partials",
 ]
 
@@ -230,6 +231,24 @@ def encode_partials(
             points=list(points),
             control=list(control),
         )
+    )
+
+
+def encode_aside(
+    *,
+    partitions_count: int,
+    points: Sequence[MetricPoint] = (),
+    control: Sequence[ControlEntry] = (),
+) -> bytes:
+    """A record without blocks and watermarks: points of metrics, or control entries."""
+    return encode_partials(
+        Blocks.empty(),
+        sources=[],
+        watermarks=[],
+        listed=[],
+        partitions_count=partitions_count,
+        points=points,
+        control=control,
     )
 
 

@@ -27,7 +27,7 @@ from tidegate.schemas.control import (
     decode_control,
     encode_control,
 )
-from tidegate.schemas.partials import RECORD_BYTES_MAX, Blocks, encode_partials
+from tidegate.schemas.partials import RECORD_BYTES_MAX, encode_aside
 from tidegate.streams.control_check import problems_of
 
 __all__ = [
@@ -266,20 +266,9 @@ def partials_of(
         entry = entry_of(one, topic_id)
         more = len(entry.record) + len(entry.policy) + len(topic_id) + _ENTRY_BYTES
         if batch and bytes_count + more >= RECORD_BYTES_MAX:
-            yield _encoded(batch, partitions_count)
+            yield encode_aside(partitions_count=partitions_count, control=batch)
             batch, bytes_count = [], _ENTRY_BYTES
         batch.append(entry)
         bytes_count += more
     if batch:
-        yield _encoded(batch, partitions_count)
-
-
-def _encoded(batch: list[ControlEntry], partitions_count: int) -> bytes:
-    return encode_partials(
-        Blocks.empty(),
-        sources=[],
-        watermarks=[],
-        listed=[],
-        partitions_count=partitions_count,
-        control=batch,
-    )
+        yield encode_aside(partitions_count=partitions_count, control=batch)

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP
 
 from tidegate.rules.pipeline import Evaluator, Outputs, PartitionsChangedError, Snapshot
-from tidegate.schemas.alert import encode_alert
-from tidegate.schemas.decision import encode_decision
-from tidegate.schemas.health import encode_health
 from tidegate.schemas.topics import Topics
 from tidegate.streams.errors import Failure
 from tidegate.streams.exactly import ExactApp
@@ -167,17 +164,9 @@ class Evaluation:
         topics = self._topics
         records = outputs.records()
         sends = [await self._send(topics.decisions, key, value) for key, value in records]
-        for topic, keyed in (
-            (topics.alerts, [(a.id.encode(), encode_alert(a)) for a in outputs.alerts]),
-            (topics.shadow, [(d.scope.encode(), encode_decision(d)) for d in outputs.shadow]),
-        ):
-            sends += [await self._send(topic, name, value) for name, value in keyed]
-        key = str(owned.number).encode()
-        for health in outputs.health:
-            sends += [
-                await self._send(topics.health, key, part, partition=0)
-                for part in encode_health(health)
-            ]
+        for name, key, value in outputs.appended(owned.number):
+            partition = 0 if name == "health" else None  # it has one only
+            sends.append(await self._send(getattr(topics, name), key, value, partition=partition))
         if sends:
             await asyncio.gather(*sends)
         self._metrics.decisions.inc(len(records))

@@ -25,7 +25,7 @@ from tidegate.rules.cutting import target_partitions
 from tidegate.rules.host_metrics import SERIES_TTL_MS
 from tidegate.rules.packing import PackedRecord
 from tidegate.schemas.otlp.metrics import decode_metrics
-from tidegate.schemas.partials import RECORD_BYTES_MAX, Blocks, encode_partials
+from tidegate.schemas.partials import RECORD_BYTES_MAX, encode_aside
 from tidegate.schemas.points import MetricPoint
 from tidegate.streams.commit_note import CommitNote
 from tidegate.streams.delivery import Delivery, Flight
@@ -201,15 +201,7 @@ def pack_points(points: Sequence[MetricPoint], partitions_count: int) -> list[Pa
 
 
 def _record(partition: int, points: list[MetricPoint], partitions_count: int) -> PackedRecord:
-    value = encode_partials(
-        Blocks.empty(),
-        sources=[],
-        watermarks=[],
-        listed=[],
-        partitions_count=partitions_count,
-        points=points,
-    )
-    return PackedRecord(partition, value)
+    return PackedRecord(partition, encode_aside(partitions_count=partitions_count, points=points))
 
 
 def _read(consumer: Consumer) -> list[Message]:

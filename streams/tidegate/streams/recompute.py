@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tidegate.schemas.alert import encode_alert
 from tidegate.schemas.decision import encode_decision
-from tidegate.schemas.health import encode_health
 from tidegate.streams.comparison import (
     Appended,
     Comparison,
@@ -101,12 +99,8 @@ class _Partials:
     def _appended(self, partition: int, outputs: "Outputs") -> Iterator[Appended]:
         """As evaluate sends them."""
         header = self._header
-        rows = [(header.alerts, alert.id, encode_alert(alert)) for alert in outputs.alerts]
-        rows += [(header.shadow, tried.scope, encode_decision(tried)) for tried in outputs.shadow]
-        for health in outputs.health:
-            rows += [(header.health, str(partition), part) for part in encode_health(health)]
-        for topic, key, value in rows:
-            yield appended_of(header, LogRecord(topic, 0, -1, 0, key.encode(), value))
+        for name, key, value in outputs.appended(partition):
+            yield appended_of(header, LogRecord(getattr(header, name), 0, -1, 0, key, value))
 
     def _begin(self, span: Span) -> "tuple[Evaluator, int]":
         from tidegate.rules.pipeline import Evaluator
