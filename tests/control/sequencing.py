@@ -9,23 +9,19 @@ from typing import Any
 
 from confluent_kafka import Producer
 
+from tests.streams.evaluating import Running, running
 from tests.streams.live import log_of
-from tidegate.rules.policy import builtin_policy
 from tidegate.schemas.control import ControlEntry, ControlRecord, encode_control
 from tidegate.schemas.partials import decode_partials
 from tidegate.schemas.topics import Topics
-from tidegate.streams.app import build_app
 from tidegate.streams.exactly import ExactApp
-from tidegate.streams.metrics import WorkerMetrics
-from tidegate.streams.source_topics import SourceTopics
-from tidegate.streams.worker_settings import EVALUATE, WorkerSettings
 
 
 class Sequencing:
     """A started worker."""
 
-    def __init__(self, app: ExactApp, metrics: WorkerMetrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, worker: Running) -> None:
+        self.app, self.metrics = worker.app, worker.metrics
 
     def counted(self, name: str, **labels: str) -> float:
         """A counter of its sequencer."""
@@ -49,32 +45,8 @@ async def sequencing(
     before: Callable[[ExactApp], object] = lambda _: None,
 ) -> AsyncIterator[Sequencing]:
     """An evaluate worker; `before` is called with the app before it starts."""
-    settings = WorkerSettings(
-        kafka=config,
-        topics=topics,
-        roles=frozenset({EVALUATE}),
-        session_timeout_ms=6_000,
-        heartbeat_ms=1_000,
-    )
-    names = [
-        topics.partials,
-        topics.decisions,
-        topics.health,
-        topics.snapshots_changelog,
-        topics.control,
-        topics.alerts,
-        topics.shadow,
-    ]
-    facts = SourceTopics({**config, "log_level": 0}).facts(names)
-    metrics = WorkerMetrics()
-    app = build_app(settings, builtin_policy("default"), metrics, facts, data_dir=str(folder))
-    before(app)
-    app.finalize()
-    await app.start()
-    try:
-        yield Sequencing(app, metrics)
-    finally:
-        await app.stop()
+    async with running(config, topics, folder, before=before, has_control=True) as worker:
+        yield Sequencing(worker)
 
 
 def ask_all(config: Mapping[str, str], topics: Topics, *records: ControlRecord | bytes) -> None:

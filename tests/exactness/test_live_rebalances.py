@@ -5,8 +5,6 @@ partition makes fetches that wait, which is where a rebalance once threw snapsho
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,55 +12,18 @@ from faust.types import TP
 
 from tests.kafka import KafkaCluster
 from tests.streams.evaluating import (
-    POLICY,
     PartialsWriter,
     Running,
     offline,
     published,
+    running,
 )
 from tests.streams.live import make_topics
 from tidegate.schemas.topics import Topics
-from tidegate.streams.app import build_app
-from tidegate.streams.evaluate import Evaluation
-from tidegate.streams.metrics import WorkerMetrics
-from tidegate.streams.source_topics import SourceTopics
-from tidegate.streams.worker_settings import EVALUATE, WorkerSettings
 
 PARTIALS = 3
 ROUNDS = 14
 REBUILT_S = 20.0
-
-
-@asynccontextmanager
-async def joined(config: Mapping[str, str], topics: Topics, folder: Path) -> AsyncIterator[Running]:
-    """An evaluate worker with a sequencer, until the end."""
-    settings = WorkerSettings(
-        kafka=config,
-        topics=topics,
-        roles=frozenset({EVALUATE}),
-        session_timeout_ms=6_000,
-        heartbeat_ms=1_000,
-    )
-    names = [
-        topics.partials,
-        topics.decisions,
-        topics.health,
-        topics.snapshots_changelog,
-        topics.alerts,
-        topics.shadow,
-        topics.control,
-    ]
-    facts = await asyncio.to_thread(SourceTopics({**config, "log_level": 0}).facts, names)
-    metrics = WorkerMetrics()
-    app = build_app(settings, POLICY, metrics, facts, data_dir=str(folder))
-    evaluation = app.starts.stages[0]  # type: ignore[attr-defined]  # watched from outside
-    assert isinstance(evaluation, Evaluation)
-    app.finalize()
-    await app.start()
-    try:
-        yield Running(app, evaluation, metrics)
-    finally:
-        await app.stop()
 
 
 def owned_count(one: Running) -> int:
@@ -87,11 +48,11 @@ def test_a_worker_is_rebuilt_each_time_another_comes_or_goes(
 
     async def run() -> None:
         writing = threading.Thread(target=write, daemon=True)
-        async with joined(config, topics, tmp_path) as one:
+        async with running(config, topics, tmp_path, has_control=True) as one:
             await one.until(lambda: owned_count(one) == PARTIALS, within_s=60)
             writing.start()
             for number in range(ROUNDS):
-                async with joined(config, topics, tmp_path) as other:
+                async with running(config, topics, tmp_path, has_control=True) as other:
                     await other.until(lambda: 0 < owned_count(one) < PARTIALS, within_s=REBUILT_S)
                     await other.until(
                         lambda other=other: owned_count(other) > 0,  # type: ignore[misc]  # its own default
@@ -121,7 +82,7 @@ def test_a_fetch_that_waits_takes_nothing_of_partitions_it_was_not_asked_for(
     writer = PartialsWriter(config, topics, partitions=PARTIALS)
 
     async def run() -> None:
-        async with joined(config, topics, tmp_path) as one:
+        async with running(config, topics, tmp_path, has_control=True) as one:
             await one.until(lambda: owned_count(one) == PARTIALS, within_s=60)
             consumer = one.app.consumer
             consumer.pause_partitions(TP(topics.partials, p) for p in range(PARTIALS))

@@ -47,7 +47,7 @@ def main() -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         boundary = now_ms() // 500 + int(line)
-        since_ms = now_ms() + MARGIN_MS  # as if it had lived for a while
+        since_ms = now_ms() + 2 * MARGIN_MS  # as if it had lived for a while
         feed.publish(telling_to_end("pay-1", since_ms=since_ms, boundary=boundary))
         print("lives", flush=True)
 

@@ -133,7 +133,7 @@ def test_a_decision_on_kafka_ends_it_once_and_the_one_that_follows_it_lives(
     more = {"config": config, "topic_prefix": topic_prefix}
     boundary = now_ms() // 500
     with child(path, **more) as running, child(tmp_path / "b", opt_in=False, **more) as without:
-        since_ms = now_ms() + MARGIN_MS
+        since_ms = now_ms() + 2 * MARGIN_MS
         other = telling_to_end("pay-2", since_ms=since_ms, boundary=boundary)
         advice = telling_to_end("pay-1", since_ms=since_ms, boundary=boundary + 1, enforce=False)
         publish(config, topics.decisions, lease(boundary=boundary), other, advice)

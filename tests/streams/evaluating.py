@@ -132,8 +132,10 @@ async def running(
     folder: Path,
     *,
     before: Callable[[ExactApp], object] = lambda _: None,
+    has_control: bool = False,
 ) -> AsyncIterator[Running]:
-    """An evaluate worker; `before` is called with the app before it starts."""
+    """An evaluate worker, with a sequencer where there is a control topic; `before` is called with the app
+    before it starts."""
     settings = WorkerSettings(
         kafka=config,
         topics=topics,
@@ -142,8 +144,8 @@ async def running(
         heartbeat_ms=1_000,
     )
     metrics = WorkerMetrics()
-    names = [topics.partials, topics.decisions, topics.health, topics.snapshots_changelog]
-    facts = SourceTopics({**config, "log_level": 0}).facts(names)
+    names = [topics.partials, topics.snapshots_changelog, *([topics.control] * has_control)]
+    facts = await asyncio.to_thread(SourceTopics({**config, "log_level": 0}).facts, names)
     app = build_app(settings, POLICY, metrics, facts, data_dir=str(folder))
     evaluation = app.starts.stages[0]  # type: ignore[attr-defined]  # watched from outside
     assert isinstance(evaluation, Evaluation)

@@ -6,12 +6,12 @@ A start is followed by exactly one resolve. Worse is said at once, milder and go
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.rules.in_force import is_match
 from tidegate.rules.policy_columns import TIER_NAMES, AlertColumns
 from tidegate.rules.state_columns import StateColumns
 from tidegate.schemas.cells import BUCKET_MS
@@ -164,7 +164,7 @@ def end(
 def silenced(scope: str, at_ms: int, silences: Sequence[SilenceSet]) -> str | None:
     """Who silenced a scope at this time and why; None where nobody did."""
     for silence in silences:
-        if silence.from_ms <= at_ms < silence.until_ms and fnmatchcase(scope, silence.scope):
+        if silence.from_ms <= at_ms < silence.until_ms and is_match(scope, silence.scope):
             return f"{silence.by}: {silence.reason}"
     return None
 

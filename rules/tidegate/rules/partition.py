@@ -257,14 +257,8 @@ class Partition:
 
     def _matching(self, live: Ints, patterns: list[str]) -> Mask:
         found = np.zeros(len(live), np.bool_)
-        if not patterns:
-            return found
-        scopes = [self.traffic.keys.scopes[slot] for slot in live.tolist()]
         for pattern in patterns:
-            if pattern == "*":
-                found[:] = True
-            else:
-                found |= np.fromiter((is_match(s, pattern) for s in scopes), np.bool_, len(scopes))
+            found |= np.isin(live, np.array(self._slots_matching(pattern), np.int64))
         return found
 
     def _is_candidates(self, live: Ints) -> Mask:
