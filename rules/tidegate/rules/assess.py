@@ -111,8 +111,9 @@ def judge(
     target_bin: Ints,
     *,
     may_be_fast: bool = True,
+    which: npt.NDArray[np.int8] | None = None,
 ) -> JudgedWindow:
-    """The judged windows of these slots, by the policy's weights."""
+    """The judged windows of these slots, by the policy's weights; or the windows that are asked for."""
     return judged_window(
         traffic.windows,
         slots,
@@ -120,11 +121,13 @@ def judge(
         target_bin[slots],
         requests_min=judgement.policy.evidence.judged_requests_min,
         may_be_fast=may_be_fast,
+        which=which,
     )
 
 
 def score_keys(judgement: "Judgement", traffic: Traffic, live: Ints, numbers: Numbers) -> None:
-    """Scores of keys that merged requests. Quantiles are looked up only where they can matter."""
+    """Scores of keys that merged requests, -1 where a profile can't tell from so few. Quantiles are looked up
+    only where they can matter."""
     has = numbers.found[:, 0] > 0
     slots = live[has]
     if not len(slots):
@@ -162,5 +165,6 @@ def score_keys(judgement: "Judgement", traffic: Traffic, live: Ints, numbers: Nu
             chosen, 950, which=kernel.WINDOW, failed_too=True
         )
         table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
-    new = score(table, columns.profile[settings], judgement.policy.profiles)
-    judgement.standing.score[slots] = np.where(new >= 0, new, judgement.standing.score[slots])
+    judgement.standing.score[slots] = score(
+        table, columns.profile[settings], judgement.policy.profiles
+    )

@@ -32,11 +32,9 @@ def ceilings_of(
     live, r = told.live, judgement.policy.file.blast_radius
     worst = np.full(len(live), int(Level.LOCKED), np.uint8)
     ceilings = Ceilings(worst)
-    if not (np.minimum(wanted, worst) > Level.DEGRADED_1).any():
+    if not (wanted > Level.CLOSED).any() and not judgement.is_any_ejected():
         return ceilings
-    chronic = np.flatnonzero(judgement.findings.chronic_since[live] >= 0)
-    ceilings.limit(chronic, lambda _: "held at degraded_1: it has been bad for long (chronic)")
-    suspect = _suspect(judgement, traffic, live, numbers, np.minimum(wanted, ceilings.worst))
+    suspect = _suspect(judgement, traffic, live, numbers, wanted)
     if suspect is not None:
         blast_radius.deepest_first(
             suspect,
@@ -46,6 +44,9 @@ def ceilings_of(
             told.boundary,
         )
     _one_instance(judgement, traffic, live, wanted, ceilings)
+    is_chronic = judgement.findings.chronic_since[live] >= 0
+    chronic = np.flatnonzero(is_chronic & (wanted > Level.DEGRADED_1))
+    ceilings.limit(chronic, lambda _: "held at degraded_1: it has been bad for long (chronic)")
     columns = judgement.policy.columns
     settings, level = judgement.settings[live], judgement.levels.level[live]
     blast_radius.shed_share(
@@ -68,20 +69,33 @@ def _one_instance(
     wanted: npt.NDArray[np.uint8],
     ceilings: Ceilings,
 ) -> None:
-    """Where one instance of several fails, it is named, and nobody else is turned away."""
-    r = judgement.policy.file.blast_radius
-    asks = (np.minimum(wanted, ceilings.worst) > Level.DEGRADED_1) & ~traffic.keys.is_edge[live]
-    for row in np.flatnonzero(asks).tolist():
-        name = traffic.instances.dominant(
-            int(live[row]),
-            share=r.instance_share,
-            instances_min=r.instances_min,
-            failures_min=r.instance_failures_min,
-        )
-        if name is not None:
-            ceilings.eject[row] = name
-            told = f"held at degraded_1: nearly all failures come from instance {name}"
-            ceilings.limit(np.array([row], np.int64), lambda _, told=told: told)  # type: ignore[misc]  # bound at once
+    """Where one instance of several fails, it is named, and nobody else is turned away. It stays named
+    until the level is closed: callers that spare it see nothing bad any more, and would be back at once."""
+    r, level = judgement.policy.file.blast_radius, judgement.levels.level[live]
+    looks = ((wanted > Level.CLOSED) | (level > Level.CLOSED)) & ~traffic.keys.is_edge[live]
+    looks &= ceilings.worst > Level.DEGRADED_1  # an edge of it is the deeper cause
+    for row in np.flatnonzero(looks).tolist():
+        slot, name = int(live[row]), None
+        if wanted[row] > Level.CLOSED:
+            name = traffic.instances.dominant(
+                slot,
+                share=r.instance_share,
+                instances_min=r.instances_min,
+                failures_min=r.instance_failures_min,
+            )
+        if name is None and level[row] > Level.CLOSED:
+            name = judgement.limit_of(slot)[1] or None
+            if name is not None and wanted[row] > Level.DEGRADED_1:
+                name = None  # others fail as well
+        if name is None:
+            continue
+        ceilings.eject[row] = name
+        told = f"nearly all failures come from instance {name}"
+        if wanted[row] > Level.DEGRADED_1:
+            reason = f"held at degraded_1: {told}"
+            ceilings.limit(np.array([row], np.int64), lambda _, reason=reason: reason)  # type: ignore[misc]  # bound at once
+        else:
+            ceilings.reasons[row] = told
 
 
 def _suspect(
@@ -104,38 +118,35 @@ def _suspect(
     if not len(edges):
         return None
     parents, place = np.unique(service_row[edges], return_inverse=True)
-    # Over 30 s: profiles that score the whole window go on about what the fast one has forgotten.
-    judged = judge(
-        judgement,
-        traffic,
-        live[np.concatenate((parents, edges))],
-        numbers.target_bin,
-        may_be_fast=False,
-    )
-    weights = columns.outcome_weights[judgement.settings[judged.slots]]
-    failed = judged.error_ratio * judged.requests
     n, slots = len(parents), live[parents]
-    own = weighted_ratio(judged.counts, weights, own=True)[:n] * judged.requests[:n]
+    # Over 30 s: profiles that score the whole window go on about what the fast one has forgotten.
+    judged = judge(judgement, traffic, slots, numbers.target_bin, may_be_fast=False)
+    # Edges over their parent's window: a quiet edge's own is ten times as long.
+    of_edges = judge(judgement, traffic, live[edges], numbers.target_bin, which=judged.which[place])
+    weights = columns.outcome_weights[judgement.settings[slots]]
+    failed = judged.error_ratio * judged.requests
+    edge_failed = of_edges.error_ratio * of_edges.requests
+    own = weighted_ratio(judged.counts, weights, own=True) * judged.requests
     hard = hardness.lower_bound(traffic.hardness, live[edges])
     # Where another record holds the call, only how hard the edge is tells what it explains.
-    explained = np.bincount(place, failed[n:] * hard, n)
-    inherited = np.minimum(np.maximum(failed[:n] - own, explained), failed[:n])
+    explained = np.bincount(place, edge_failed * hard, n)
+    inherited = np.minimum(np.maximum(failed - own, explained), failed)
     share = traffic.windows.sketches.self_slow_share(slots, numbers.target_bin[slots])
     is_self_slow = share > judgement.policy.file.blast_radius.self_slow_share
-    own_bad = failed[:n] - inherited + np.where(is_self_slow, judged.slow[:n], 0.0)
+    own_bad = failed - inherited + np.where(is_self_slow, judged.slow, 0.0)
     return Suspect(
         rows=parents,
         edges=edges,
         parent=place.astype(np.int64),
-        failed=failed[:n],
-        slow=judged.slow[:n],
+        failed=failed,
+        slow=judged.slow,
         inherited=inherited,
         is_own_evident=evidence.is_evident(
-            judgement.evidence, slots, judged.requests[:n], own_bad, judgement.policy.evidence
+            judgement.evidence, slots, judged.requests, own_bad, judgement.policy.evidence
         ),
         is_self_slow=is_self_slow,
-        edge_failed=failed[n:],
-        edge_slow=judged.slow[n:],
+        edge_failed=edge_failed,
+        edge_slow=of_edges.slow,
         edge_level=judgement.levels.level[live[edges]],
         edge_since=judgement.levels.since_boundary[live[edges]],
     )

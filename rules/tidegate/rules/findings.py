@@ -16,7 +16,7 @@ from tidegate.rules.state_columns import StateColumns
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.decision import Finding
 
-__all__ = ["Findings", "findings_of", "note_chronic", "note_drift", "note_hollow"]
+__all__ = ["Findings", "end_hollow", "findings_of", "note_chronic", "note_drift", "note_hollow"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -61,6 +61,19 @@ def note_chronic(
     ends = slots[was & (evidence_since < 0)]
     findings.chronic_since[ends] = -1
     return begins, np.concatenate((begins, ends))
+
+
+def end_hollow(
+    findings: Findings, slots: Ints, is_over: Mask, s: FindingSettings, boundary: int
+) -> tuple[Ints, Ints]:
+    """(slots where it has lasted so long that it is usual, slots where it ends). is_over: by key."""
+    since = findings.hollow_since[slots]
+    lasted = (since >= 0) & (boundary - since >= s.chronic_after_s * 1000 // BUCKET_MS)
+    ends = slots[(since >= 0) & (is_over | lasted)]
+    findings.hollow_since[ends] = -1
+    findings.hollow_p50_us[ends] = -1
+    findings.hollow_usual_us[ends] = -1
+    return slots[lasted], ends
 
 
 def note_drift(findings: Findings, slots: Ints, is_drifting: Mask, boundary: int) -> Ints:

@@ -126,14 +126,17 @@ def judged_window(
     *,
     requests_min: int,
     may_be_fast: bool = True,
+    which: npt.NDArray[np.int8] | None = None,
 ) -> JudgedWindow:
     """Looks the judged windows of these slots up: the smallest that holds `requests_min`, else the long
-    one. outcome_weights (m, outcomes), target_bin (m,)."""
+    one; or those that are asked for. outcome_weights (m, outcomes), target_bin (m,), which (m,)."""
     fast, window, long = windows.fast[slots], windows.window[slots], windows.long[slots]
-    has_fast = may_be_fast & (effective(fast) >= requests_min)
-    has_window = effective(window) >= requests_min
-    which = np.where(has_fast, FAST, np.where(has_window, WINDOW, LONG)).astype(np.int8)
-    counts = np.where(has_fast[:, None], fast, np.where(has_window[:, None], window, long))
+    if which is None:
+        has_fast = may_be_fast & (effective(fast) >= requests_min)
+        has_window = effective(window) >= requests_min
+        which = np.where(has_fast, FAST, np.where(has_window, WINDOW, LONG)).astype(np.int8)
+    is_fast, is_window = (which == FAST)[:, None], (which == WINDOW)[:, None]
+    counts = np.where(is_fast, fast, np.where(is_window, window, long))
     judged = JudgedWindow(
         slots=slots,
         which=which,

@@ -44,6 +44,7 @@ from tidegate.rules.window import FAST_BUCKETS
 from tidegate.schemas.bins import BIN_VALUE_NS
 from tidegate.schemas.cells import BUCKET_MS, WEIGHT_ONE
 from tidegate.schemas.level import Level
+from tidegate.schemas.outcome import FAILED_OUTCOMES
 
 __all__ = ["Judgement"]
 
@@ -60,14 +61,17 @@ class Standing(StateColumns):
         "is_published": (np.bool_, 0, 0),
         "is_relabelled": (np.bool_, 0, 0),
         "differs": (np.int8, 0, 0),
+        "worsened_at": (np.int64, -1, 0),
     }
     score: npt.NDArray[np.int32]
-    """Thousandths, -1 unknown; held while nothing is merged."""
+    """Thousandths; -1 while a profile can't tell; held while nothing is merged."""
     is_published: Mask
     is_relabelled: Mask
     """The policy changed since it was published: due at the key's turn."""
     differs: npt.NDArray[np.int8]
     """Of a candidate: 1 where it is stricter than the policy in force, -1 milder, 0 the same."""
+    worsened_at: Ints
+    """When the panic guard last counted it as worsening."""
 
 
 class Judgement:
@@ -142,6 +146,7 @@ class Judgement:
         self.baselines.reset(slots)
         self.evidence.reset(slots)
         self.findings.reset(slots)
+        self.standing.is_published[slots] = False  # what was published of them is no longer so
 
     def target_bin(self, slots: Ints | slice = slice(None)) -> Ints:
         """By slot, or of some slots: the policy's target, else the baseline's; -1 while none is known."""
@@ -154,6 +159,10 @@ class Judgement:
         learned_us = self.baselines.target_us[slots]
         learned_ms = np.where(learned_us >= 0, learned_us // 1000, -1)
         return np.where(fixed_ms > 0, fixed_ms, learned_ms).astype(np.int64)
+
+    def is_any_ejected(self) -> bool:
+        """Whether an instance was named at the boundary before."""
+        return any(name for _, name in self._ceilings.values())
 
     def limit_of(self, slot: int) -> tuple[str, str]:
         """(why its level is held at degraded_1, the instance that is named instead); empty texts without."""
@@ -199,23 +208,23 @@ class Judgement:
         if not len(slots):
             return
         s = self.policy.file.findings
-        fast, window = (
-            sums[slots, : kernel.OUTCOMES].sum(axis=1)
-            for sums in (traffic.windows.fast, traffic.windows.window)
-        )
-        is_fast = fast >= s.hollow_requests_min
+        fast = traffic.windows.fast[slots, : kernel.OUTCOMES]
+        is_fast = fast.sum(axis=1) >= s.hollow_requests_min
         # The 30 s window only where the fast one holds too few.
-        for requests, plane, mine in (
+        for sums, plane, mine in (
             (fast, kernel.FAST, is_fast),
-            (window, kernel.WINDOW, ~is_fast),
+            (traffic.windows.window[slots, : kernel.OUTCOMES], kernel.WINDOW, ~is_fast),
         ):
+            requests, failed = sums.sum(axis=1), sums[:, _FAILED].sum(axis=1)
             chosen = slots[mine]
             if not len(chosen):
                 continue
             bins = traffic.windows.sketches.quantile_bins(
                 chosen, 500, which=plane, failed_too=False
             )
-            p50_us = np.where(bins >= 0, BIN_VALUE_NS[bins] // 1000, -1)
+            # Who fails openly hides nothing.
+            is_well = (bins >= 0) & (2 * failed[mine] < requests[mine])
+            p50_us = np.where(is_well, BIN_VALUE_NS[bins] // 1000, -1)
             usual_us = self.baselines.p05_us[chosen]
             changed = findings.note_hollow(
                 self.findings, chosen, requests[mine], p50_us, usual_us, s, boundary
@@ -234,6 +243,12 @@ class Judgement:
         )
         self.baselines.reset(begins)
         shown[changed] = True
+        never = np.zeros(len(live), np.bool_)
+        lasted, ends = findings.end_hollow(
+            self.findings, live, never, self.policy.file.findings, boundary
+        )
+        self.baselines.reset(lasted)
+        shown[ends] = True
 
     # ---- level ----
 
@@ -256,8 +271,11 @@ class Judgement:
         wanted = np.where(scores < 0, level, wanted).astype(np.uint8)
         ceilings = ceilings_of(self, traffic, told, numbers, wanted)
         wanted = np.minimum(wanted, ceilings.worst)
+        within = self.policy.file.blast_radius.panic_within_s * 1000 // BUCKET_MS
+        noted = self.standing.worsened_at[live]
+        is_noted = (noted >= 0) & (boundary - noted < within)  # a key counts once
         is_panic = self.panic.step(
-            asking=int(((wanted > level) & (found[:, 0] > 0)).sum()),
+            asking=int(((wanted > level) & (found[:, 0] > 0) & ~is_noted).sum()),
             active=int((numbers.totals.requests > 0).sum()),
             odd=(told.telemetry.odd, told.telemetry.spans),
             sources_missing=told.telemetry.sources_missing,
@@ -274,7 +292,8 @@ class Judgement:
             LevelInputs(
                 wanted=wanted,
                 score=scores,
-                requests=found[:, 0].astype(np.int64),
+                # What tells nothing is like no traffic: the level gets better with time.
+                requests=np.where(scores < 0, 0.0, found[:, 0]).astype(np.int64),
                 bad=found[:, 1].astype(np.int64),
                 after_requests=found[:, 5].astype(np.int64),
                 after_bad=found[:, 6].astype(np.int64),
@@ -299,7 +318,12 @@ class Judgement:
             settings,
             boundary,
         )
-        self.panic.note(int((self.levels.level[live] > changes.before).sum()), boundary)
+        worsened = (self.levels.level[live] > changes.before) & ~is_noted
+        self.standing.worsened_at[live[worsened]] = boundary
+        self.panic.note(int(worsened.sum()), boundary)
+        # Silence held it; what was hollow before the sleep must not judge whoever answers now.
+        woke = (changes.before >= Level.OPEN) & (self.levels.level[live] == Level.HALF_OPEN)
+        findings.end_hollow(self.findings, live, woke, self.policy.file.findings, boundary)
         self.evidence.clear(live[changes.resets_evidence])
         recovered = live[changes.resets_evidence & guarded]
         self.standing.score[recovered] = 1000  # nothing is on evidence any more
@@ -336,7 +360,7 @@ class Judgement:
         """Keeps them for reasons; gives the keys whose ejected instance changed, since callers act on it."""
         changed = np.zeros(len(live), np.bool_)
         now: dict[int, tuple[str, str]] = {}
-        for row, reason in ceilings.reasons.items():
+        for row, reason in ceilings.reasons.items():  # every ejected one has a reason
             now[int(live[row])] = (reason, ceilings.eject.get(row, ""))
         if now or self._ceilings:
             before = self._ceilings
@@ -375,7 +399,9 @@ class Judgement:
         on = self.evidence.on_sharp[live] | self.evidence.on_mild[live]
         is_closed = self.levels.level[live] == int(Level.CLOSED)
         chronic = self.findings.chronic_since[live] >= 0
-        is_calm = (is_closed & ~(on & guarded)) | chronic
+        # A failure in disguise must not teach itself as normal either.
+        hollow = self.findings.hollow_since[live] >= 0
+        is_calm = ((is_closed & ~(on & guarded)) | chronic) & ~hollow
         is_learning = np.zeros(traffic.keys.capacity, np.bool_)
         is_learning[live[is_calm]] = True
         baseline.feed(
@@ -410,5 +436,6 @@ class Judgement:
         self.shed.add(slots, offered, self.admit_ratio(slots), told.boundary)
 
 
+_FAILED = [int(outcome) for outcome in FAILED_OUTCOMES]
 _GUARDED = PROFILE_NAMES.index("guarded")
 _LATCHED = PROTOCOL_NAMES.index("latched")
