@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -24,8 +24,14 @@ from tidegate.client.lease import FALLBACKS, JITTER_MS, RAMP_MS, FallbackLevel
 from tidegate.client.state import AdmissionState, first_state, seen
 from tidegate.client.store import SCOPES_MAX, Answer, Store
 from tidegate.schemas.decision import Decision
-from tidegate.schemas.level import level_named
-from tidegate.schemas.scope import OVERRIDE_ALL, edge_scope, service_scope
+from tidegate.schemas.level import Level, level_named
+from tidegate.schemas.scope import (
+    OVERRIDE_ALL,
+    edge_scope,
+    graph_scope,
+    inbound_scope,
+    service_scope,
+)
 
 __all__ = ["Decider", "DeciderSettings", "OnChange", "wall_ms"]
 
@@ -35,6 +41,7 @@ OnChange = Callable[[str, Decision | None], None]
 _log = logging.getLogger("tidegate.client")
 _STATES_MAX = 100_000
 _NAMES_MAX = 10_000
+_WARNED_MAX = 100
 _VERDICT_COUNTERS = ("passed", "shed", "would_shed", "probes", "listener_failures")
 
 
@@ -78,6 +85,7 @@ class Decider:
         )
         self._now_ms = now_ms
         self._store = self._new_store()
+        self._warned: set[str] = set()
         self._filling: Store | None = None
         """The store that is being read from the topic's beginning, while the old one answers."""
         self._lock = threading.Lock()
@@ -94,7 +102,7 @@ class Decider:
         scopes = self._names.get(scope) or self._expand(scope)
         if len(scopes) == 1:
             return store.answer(scopes[0], now_ms)
-        return max((store.answer(each, now_ms) for each in scopes), key=_severity)
+        return max(_binding(store, (scopes,), now_ms), key=_severity)
 
     def admit(
         self,
@@ -123,12 +131,10 @@ class Decider:
 
     def admit_request(self, request: Request, scope: str, *others: str) -> Verdict:
         """As `admit`, for a request that is described already (`tidegate.client.otel.request_of`)."""
-        scopes = self._names.get(scope) or self._expand(scope)
-        for other in others:
-            scopes += self._names.get(other) or self._expand(other)
+        groups = [self._names.get(name) or self._expand(name) for name in (scope, *others)]
         now_ms, store = self._now_ms(), self._store
         with self._lock:
-            verdict = self._admit(store, scopes, request, now_ms)
+            verdict = self._admit(store, groups, request, now_ms)
             counters = self._counters
             counters["passed" if verdict.passes else "shed"] += 1
             if verdict.passes and not verdict.would_pass:
@@ -209,28 +215,28 @@ class Decider:
         """The scopes that a name stands for; kept, since building them costs more than the answer."""
         if ":" in name and name.partition(":")[0] in _SCOPE_KINDS:
             scopes: tuple[str, ...] = (name,)
-        elif self._settings.caller:
-            scopes = (service_scope(name), edge_scope(self._settings.caller, name))
         else:
-            scopes = (service_scope(name),)
+            scopes = (service_scope(name), inbound_scope(name), graph_scope(name))
+            if self._settings.caller:
+                scopes += (edge_scope(self._settings.caller, name),)
         if len(self._names) < _NAMES_MAX:
             self._names[name] = scopes
         return scopes
 
     def _admit(
-        self, store: Store, scopes: tuple[str, ...], request: Request, now_ms: int
+        self, store: Store, groups: list[tuple[str, ...]], request: Request, now_ms: int
     ) -> Verdict:
         verdicts, states = [], []
-        for scope in scopes:
-            answer = store.answer(scope, now_ms)
+        for answer in _binding(store, groups, now_ms):
             if answer.decision is None:
-                verdicts.append(nothing_known(scope))
+                verdicts.append(nothing_known(answer.scope))
                 continue
-            state = self._states.get(scope)
+            named = answer.scope  # an edge has one budget, whatever its target is called
+            state = self._states.get(named)
             if state is None:
                 if len(self._states) >= _STATES_MAX:
                     self._states.clear()  # only probes' and retries' tokens: they begin anew
-                state = first_state(self._settings.client_id, scope)
+                state = first_state(self._settings.client_id, named)
             verdict, moved = admit(
                 answer.decision,
                 request,
@@ -241,7 +247,7 @@ class Decider:
                 is_stale=answer.is_stale,
             )
             verdicts.append(verdict)
-            states.append((scope, state, verdict, moved))
+            states.append((named, state, verdict, moved))
         if not states:
             return verdicts[0]
         is_refused = not all(verdict.would_pass for verdict in verdicts)
@@ -252,12 +258,24 @@ class Decider:
         return verdicts[0] if len(verdicts) == 1 else strictest(verdicts)
 
     def _tell(self, scope: str, decision: Decision | None) -> None:
+        if decision is not None and decision.findings and self._settings.caller:
+            self._warn_of_circles(scope, decision)
         for listener in self._listeners:
             try:
                 listener(scope, decision)
             except Exception:  # noqa: BLE001 - a listener's fault must not end the client
                 self._counters["listener_failures"] += 1
                 _log.exception("on_change listener failed for %s", scope)
+
+    def _warn_of_circles(self, scope: str, decision: Decision) -> None:
+        """Once for each way round that leads through this service: retries multiply there."""
+        if scope != inbound_scope(self._settings.caller):
+            return
+        for finding in decision.findings:
+            is_new = finding.name == "cycle" and finding.reason not in self._warned
+            if is_new and len(self._warned) < _WARNED_MAX:
+                self._warned.add(finding.reason)
+                _log.warning("%s: %s", self._settings.caller, finding.reason)
 
     def _tell_lost(self) -> None:
         now_ms = self._now_ms()
@@ -269,6 +287,36 @@ class Decider:
                 self._settings.fallback_level,
                 (JITTER_MS + RAMP_MS) // 1_000,
             )
+
+
+def _binding(store: Store, groups: Iterable[tuple[str, ...]], now_ms: int) -> list[Answer]:
+    """Answers of those scopes that count for a request. A group: one scope, or a name's service, all callers'
+    view of it, its graph, and the caller's edge to it.
+
+    Two views: where all callers' view is in force and at most degraded_1, the service's own view is not
+    obeyed when it is worse (all callers' view then asks for degraded_1, see the graph stage). Views that ask
+    for nothing are left out.
+    """
+    found = []
+    for scopes in groups:
+        own = store.answer(scopes[0], now_ms)
+        if len(scopes) == 1:
+            found.append(own)
+            continue
+        inbound, graph = store.answer(scopes[1], now_ms), store.answer(scopes[2], now_ms)
+        views = [view for view in (inbound, graph) if _asks(view)]
+        is_alone = inbound.status == "obeyed" and level_named(inbound.level) <= Level.DEGRADED_1
+        if not is_alone or level_named(own.level) <= Level.DEGRADED_1:
+            views.insert(0, own)
+        views += [store.answer(scope, now_ms) for scope in scopes[3:]]
+        found += views or [own]
+    return found
+
+
+def _asks(view: Answer) -> bool:
+    return view.decision is not None and (
+        view.level != "closed" or view.actions.admit_ratio < 1.0 or view.status == "override"
+    )
 
 
 _SCOPE_KINDS = frozenset({"service", "edge", "inbound", "graph", "override"})

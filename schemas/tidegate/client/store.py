@@ -50,6 +50,7 @@ COUNTERS = (
     "undecodable",
     "unknown_schema",
     "overflow_scopes",
+    "overflow_targets",
 )
 
 
@@ -116,6 +117,8 @@ class Store:
         self.override: Decision | None = None
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._held: dict[str, _Held] = {}
+        self._called: dict[str, tuple[str, ...]] = {}
+        """Edge of a target, as spans call it -> scopes whose decisions list it, the newest last."""
         self._ended: dict[str, int] = {}
         self._leases: dict[int, PartitionLease] = {}
         self._client_id = client_id
@@ -130,11 +133,12 @@ class Store:
     # ---- answers ----
 
     def answer(self, scope: str, now_ms: int) -> Answer:
-        """What is obeyed for a scope now. About 0.2 µs while its lease runs."""
+        """What is obeyed for a scope now. About 0.2 µs while its lease runs. The edge to a target that has
+        no decision of its own is the one that goes by its callee's name."""
         override = self.override
         if override is not None and not _is_over(override, now_ms):
             return _answer(scope, override, "override")
-        held = self._held.get(scope)
+        held = self._held.get(scope) or self._held_by_target(scope)
         if held is None:
             return Answer(
                 scope=scope,
@@ -150,7 +154,7 @@ class Store:
         return self._fallen_back(held, now_ms)
 
     def newest(self, scope: str) -> Decision | None:
-        """The newest decision of a scope, obeyed or not."""
+        """The newest decision of a scope itself, obeyed or not."""
         if scope == OVERRIDE_ALL:
             return self.override
         held = self._held.get(scope)
@@ -281,7 +285,10 @@ class Store:
         if scope == OVERRIDE_ALL:
             self.override = decision
             return scope
-        if self._wanted is not None and not self._wanted(scope):
+        edges = _edges_of(decision)
+        if self._wanted is not None and not any(map(self._wanted, (scope, *edges))):
+            if old is not None:  # it was wanted for a target that it had
+                self._forget(scope)
             return None
         if old is None and len(self._held) >= self._scopes_max:
             self.counters["overflow_scopes"] += 1
@@ -305,6 +312,7 @@ class Store:
             )
         self._ended.pop(scope, None)
         self._held[scope] = held
+        self._call(scope, old, edges)
         return scope
 
     def _end(self, scope: str) -> str | None:
@@ -321,8 +329,36 @@ class Store:
         if scope == OVERRIDE_ALL:
             self.override = None
         else:
+            self._call(scope, self._held.get(scope), ())
             self._held.pop(scope, None)
         return scope
+
+    def _held_by_target(self, edge: str) -> _Held | None:
+        scopes = self._called.get(edge)
+        return None if scopes is None else self._held.get(scopes[-1])
+
+    def _call(self, scope: str, old: _Held | None, edges: tuple[str, ...]) -> None:
+        """A scope is called by these edges of targets now. A target that moves is listed by two decisions
+        for a moment: the one that came last has it."""
+        before = (
+            () if old is None or old.answer.decision is None else _edges_of(old.answer.decision)
+        )
+        if edges == before:
+            return
+        for edge in set(before) - set(edges):
+            others = tuple(each for each in self._called.get(edge, ()) if each != scope)
+            if others:
+                self._called[edge] = others
+            else:
+                self._called.pop(edge, None)
+        for edge in edges:
+            known = self._called.get(edge, ())
+            if scope in known:
+                continue
+            if not known and len(self._called) >= self._scopes_max:
+                self.counters["overflow_targets"] += 1
+                continue
+            self._called[edge] = (*known, scope)
 
     def _count_unread(self, value: bytes) -> None:
         """A newer version may have other fields: its number alone says what it is."""
@@ -334,6 +370,14 @@ class Store:
 
 
 _NEVER_MS = 1 << 62
+
+
+def _edges_of(decision: Decision) -> tuple[str, ...]:
+    """Scopes of the same caller's edges to the targets that a decision lists."""
+    if not decision.targets:
+        return ()
+    caller, arrow, _ = decision.scope.partition("->")
+    return tuple(f"{caller}->{target}" for target in decision.targets) if arrow else ()
 
 
 def _is_over(decision: Decision, now_ms: int) -> bool:

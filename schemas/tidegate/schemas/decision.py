@@ -112,11 +112,23 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What is worth telling beside the level."""
 
-    name: Literal["chronic", "drift", "hollow", "unknown_overload"]
+    name: Literal["chronic", "drift", "hollow", "unknown_overload", "cycle"]
     """chronic: bad for so long that it is how the service is. drift: its recent habit is far from the
-    day's. hollow: answers too quick to be true. unknown_overload: metrics come too seldom to tell L2."""
+    day's. hollow: answers too quick to be true. unknown_overload: metrics come too seldom to tell L2.
+    cycle: requests through this service come back to it."""
     since_ms: int
     reason: str
+
+
+class RootCause(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is suspected, and why."""
+
+    name: str
+    """A service or virtual node."""
+    share: float
+    """Of what is bad in this graph, how much begins there, 0..1."""
+    reason: str
+    """The evidence, for people."""
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +175,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     protocol: Literal["graded", "latched"] = "graded"
     incidents: list[Incident] = []
     findings: list[Finding] = []
+    root_causes: list[RootCause] = []
+    """Of a graph that isn't well: the likeliest first."""
     reason: str
     """For people: the terms of the score and the rule that moved the level."""
     signals: Signals
@@ -175,9 +189,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     boundary: int
     """window_end_ms / 500; grows for a scope."""
     partition: int
-    """Evaluate partition, whose lease this decision lives by."""
+    """Evaluate partition, whose lease this decision lives by; the graph stage has the number after the last."""
     policy: str
     """NAME@VERSION of the policy in force."""
+    targets: list[str] = []
+    """Of an edge that goes by its callee's name: what callers' spans call it otherwise, sorted. Who asks for
+    such a name means this decision."""
     override: Override | None = None
     shed_24h: Shed | None = None
     """null before anything was shed."""

@@ -4,15 +4,34 @@ The form the graph stage needs: the *increments* of that boundary (cells merged 
 equal ones added up), so that it can pool them as it likes; scores and levels beside them, for people.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HEALTH_FORMAT", "Health", "HealthRecord", "decode_health", "encode_health"]
+from tidegate.schemas.control import ControlEntry
+from tidegate.schemas.facts import Fact, Loop
 
-HEALTH_FORMAT = 2
+__all__ = [
+    "HEALTH_FORMAT",
+    "IN_L3",
+    "IN_L4",
+    "IS_ANSWERED",
+    "IS_STALLED",
+    "NUMBERS",
+    "ON_EVIDENCE",
+    "Health",
+    "HealthRecord",
+    "cells_of",
+    "decode_health",
+    "encode_control_for_graph",
+    "encode_health",
+    "numbers_of",
+]
+
+HEALTH_FORMAT = 3
 CELLS_PER_PART_MAX = 24_576
 
 
@@ -34,6 +53,19 @@ class HealthRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Bits: 1 chronic, 2 drift, 4 hollow."""
     p95_us: list[int]
     """Over 30 s; -1 where unknown, or not looked up at this boundary (of closed keys it is every 5 s)."""
+    partitions: int = 1
+    """How many evaluate partitions there are."""
+    numbers: dict[str, bytes] = {}
+    """One element per key, little-endian: see NUMBERS."""
+    exemplars: dict[int, list[str]] = {}
+    """Trace ids, by number of the key: of those that aren't closed."""
+    facts: list[Fact] = []
+    """In force from this boundary on; in the first part."""
+    loops: list[Loop] = []
+    ended: list[tuple[str, str]] = []
+    """Keys that ended, or have another name; in the first part."""
+    control: list[ControlEntry] = []
+    """Control entries, ascending by `seq`; such a record has partition and boundary -1 and nothing else."""
     cells: dict[str, bytes]
     """key u32, age u16 (boundary - 1 - bucket), code u16, bin u16, count i32, weight i32; little-endian."""
 
@@ -46,6 +78,29 @@ _CELL_DTYPES = {
     "count": "<i4",
     "weight": "<i4",
 }
+
+
+NUMBERS: dict[str, str] = {
+    "since": "<i8",
+    "requests": "<i4",
+    "qps": "<i8",
+    "usual_qps": "<i8",
+    "error": "<i2",
+    "own_error": "<i2",
+    "slow": "<i2",
+    "timeout": "<i2",
+    "p99_us": "<i8",
+    "target_ms": "<i8",
+    "hard": "<i2",
+    "marks": "<u2",
+}
+"""What is known of each key. since: boundary at which its level began. requests: in the 30 s window. qps,
+usual_qps: per 1,000 s, -1 unknown. error, own_error (without what it inherited), slow: thousandths of the
+judged window, 0 without evidence. timeout: thousandths of the 30 s window. p99_us: as p95_us. target_ms: -1
+unknown. hard: thousandths, a lower bound of P(request fails given the call fails); -1 where too few failed
+to tell. marks: bits, as below."""
+ON_EVIDENCE, IN_L3, IS_STALLED, IN_L4, IS_ANSWERED = 1, 2, 4, 8, 16
+"""IS_STALLED: at L3 because its calls don't end. IS_ANSWERED: an edge whose callee is known by a fact."""
 
 
 @dataclass(slots=True)
@@ -66,6 +121,13 @@ class Health:
     bin: npt.NDArray[np.uint16]
     count: npt.NDArray[np.int32]
     weight: npt.NDArray[np.int32]
+    numbers: dict[str, npt.NDArray[np.generic]]
+    """By the names of NUMBERS, shapes (k,)."""
+    partitions: int = 1
+    exemplars: dict[int, list[str]] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+    loops: list[Loop] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -99,6 +161,19 @@ def encode_health(health: Health) -> list[bytes]:
                     level=health.level[lo:hi].tolist(),
                     findings=health.findings[lo:hi].tolist(),
                     p95_us=health.p95_us[lo:hi].tolist(),
+                    partitions=health.partitions,
+                    numbers={
+                        name: health.numbers[name][lo:hi].astype(dtype).tobytes()
+                        for name, dtype in NUMBERS.items()
+                    },
+                    exemplars={
+                        number - lo: traces
+                        for number, traces in health.exemplars.items()
+                        if lo <= number < hi
+                    },
+                    facts=[] if part else health.facts,
+                    loops=[] if part else health.loops,
+                    ended=[] if part else health.ended,
                     cells=cells,
                 )
             )
@@ -106,9 +181,56 @@ def encode_health(health: Health) -> list[bytes]:
     return out
 
 
+def encode_control_for_graph(control: Sequence[ControlEntry]) -> bytes:
+    """A record that carries what operators ask for to the graph stage."""
+    return _encoder.encode(
+        HealthRecord(
+            partition=-1,
+            boundary=-1,
+            part=0,
+            parts=1,
+            policy="",
+            keys=[],
+            score=[],
+            level=[],
+            findings=[],
+            p95_us=[],
+            cells={},
+            control=list(control),
+        )
+    )
+
+
 def decode_health(data: bytes) -> HealthRecord:
-    """Raises msgspec.DecodeError for anything that is no health record."""
-    return _decoder.decode(data)
+    """Raises ValueError (msgspec.DecodeError is one) for anything that is no health record of this format."""
+    record = _decoder.decode(data)
+    if record.format != HEALTH_FORMAT:
+        raise ValueError(f"health format {record.format}; this version reads {HEALTH_FORMAT}")
+    return record
+
+
+def numbers_of(record: HealthRecord) -> dict[str, npt.NDArray[np.generic]]:
+    """The columns of NUMBERS, one element per key. Raises ValueError where one is missing or too short."""
+    found = {}
+    for name, dtype in NUMBERS.items():
+        column: npt.NDArray[np.generic] = np.frombuffer(record.numbers.get(name, b""), dtype)
+        if len(column) != len(record.keys):
+            raise ValueError(f"health record: column {name} has a wrong length")
+        found[name] = column
+    return found
+
+
+def cells_of(record: HealthRecord) -> dict[str, npt.NDArray[np.generic]]:
+    """The columns of cells. Raises ValueError where they don't fit together."""
+    found: dict[str, npt.NDArray[np.generic]] = {
+        name: np.frombuffer(record.cells.get(name, b""), dtype)
+        for name, dtype in _CELL_DTYPES.items()
+    }
+    if len({len(column) for column in found.values()}) > 1:
+        raise ValueError("health record: columns of cells differ in length")
+    if len(found["key"]) and int(found["key"].max()) >= len(record.keys):
+        raise ValueError("health record: a cell of no key")
+    return found
 
 
 _KEYS_PER_PART_MAX = 2_000

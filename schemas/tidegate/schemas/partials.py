@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tidegate.schemas.bins import BINS_COUNT
 from tidegate.schemas.cells import CODES_COUNT, WEIGHT_ONE
 from tidegate.schemas.control import ControlEntry
+from tidegate.schemas.facts import Fact, Loop
 from tidegate.schemas.points import MetricPoint
 
 __all__ = [
@@ -83,6 +84,10 @@ class PartialsRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Points of metrics; such a record carries nothing else."""
     control: list[ControlEntry] = []
     """Control entries, ascending by `seq`; such a record carries nothing else."""
+    facts: list[Fact] = []
+    """About callers of this partition; such a record carries nothing but facts and loops."""
+    loops: list[Loop] = []
+    """Of services of this partition: the first of the path."""
 
 
 @dataclass(slots=True)
@@ -203,6 +208,8 @@ def encode_partials(
     partitions_count: int,
     points: Sequence[MetricPoint] = (),
     control: Sequence[ControlEntry] = (),
+    facts: Sequence[Fact] = (),
+    loops: Sequence[Loop] = (),
 ) -> bytes:
     """Deterministic bytes of one record. The caller keeps it below RECORD_BYTES_MAX."""
     services: dict[str, int] = {}
@@ -230,6 +237,8 @@ def encode_partials(
             instances=blocks.instances,
             points=list(points),
             control=list(control),
+            facts=list(facts),
+            loops=list(loops),
         )
     )
 
@@ -239,8 +248,10 @@ def encode_aside(
     partitions_count: int,
     points: Sequence[MetricPoint] = (),
     control: Sequence[ControlEntry] = (),
+    facts: Sequence[Fact] = (),
+    loops: Sequence[Loop] = (),
 ) -> bytes:
-    """A record without blocks and watermarks: points of metrics, or control entries."""
+    """A record without blocks and watermarks: points of metrics, control entries, or facts and loops."""
     return encode_partials(
         Blocks.empty(),
         sources=[],
@@ -249,6 +260,8 @@ def encode_aside(
         partitions_count=partitions_count,
         points=points,
         control=control,
+        facts=facts,
+        loops=loops,
     )
 
 

@@ -105,6 +105,16 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.prefix}tidegate.shadow"
 
     @property
+    def pairs(self) -> str:
+        """Spans of sampled traces, from ingest to pairing."""
+        return f"{self.prefix}tidegate.pairs"
+
+    @property
+    def graph(self) -> str:
+        """The dependency graph as it is now."""
+        return f"{self.prefix}tidegate.graph"
+
+    @property
     def alert_group(self) -> str:
         """Consumer group of `tidegate alert`."""
         return f"{self.prefix}tidegate-alert"
@@ -133,6 +143,16 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     def snapshots_changelog(self) -> str:
         """The table's changelog, named as Faust names it: application, table, `changelog`."""
         return f"{self.evaluate_app_id}-{self.snapshots_table}-changelog"
+
+    @property
+    def graph_snapshots_table(self) -> str:
+        """Name of the Faust table that holds the graph stage's snapshots."""
+        return "graph-snapshots"
+
+    @property
+    def graph_snapshots_changelog(self) -> str:
+        """Its changelog."""
+        return f"{self.evaluate_app_id}-{self.graph_snapshots_table}-changelog"
 
     def specs(
         self, *, partitions_count: int = DEFAULT_PARTITIONS, spans_partitions_count: int = 0
@@ -215,6 +235,31 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                 },
             ),
             TopicSpec(
+                name=self.pairs,
+                purpose="spans of one trace in 32, from ingest to pairing: who answers whom",
+                partitions_count=partitions_count,
+                config={
+                    "cleanup.policy": "delete",
+                    # Pairing's clock: a trace is held for a minute of it.
+                    "message.timestamp.type": "LogAppendTime",
+                    "retention.ms": str(_HOUR_MS),
+                    "max.message.bytes": str(_RECORD_BYTES_MAX),
+                },
+            ),
+            TopicSpec(
+                name=self.graph,
+                purpose="the dependency graph as it is now",
+                partitions_count=1,
+                config={
+                    "cleanup.policy": "compact",
+                    "max.message.bytes": str(_RECORD_BYTES_MAX),
+                    "segment.ms": str(10 * _MINUTE_MS),
+                    "segment.bytes": str(16 * 1_048_576),
+                    "min.cleanable.dirty.ratio": "0.1",
+                    "max.compaction.lag.ms": str(20 * _MINUTE_MS),
+                },
+            ),
+            TopicSpec(
                 name=self.alerts,
                 purpose="alerts: start, change, repeat and resolve of incidents",
                 partitions_count=1,
@@ -246,22 +291,36 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                     "max.message.bytes": str(32 * 1_048_576),
                 },
             ),
-            TopicSpec(
-                name=self.snapshots_changelog,
-                purpose="evaluate's snapshots (changelog of a Faust table)",
-                # A Faust table and the topic it is keyed by need the same number.
-                partitions_count=partitions_count,
-                partitions_fixed=partitions_count,
-                config={
-                    "cleanup.policy": "compact",
-                    "max.message.bytes": str(_RECORD_BYTES_MAX),
-                    # A worker that takes over reads all of it: deleted snapshots must go soon.
-                    "segment.ms": str(10 * _MINUTE_MS),
-                    "segment.bytes": str(64 * 1_048_576),
-                    "min.cleanable.dirty.ratio": "0.1",
-                    "max.compaction.lag.ms": str(20 * _MINUTE_MS),
-                    # Workers rebuild from the whole changelog, so tombstones need not last.
-                    "delete.retention.ms": str(_HOUR_MS),
-                },
+            *(
+                TopicSpec(
+                    name=name,
+                    purpose=purpose,
+                    # A Faust table and the topic it is keyed by need the same number.
+                    partitions_count=count,
+                    partitions_fixed=count,
+                    config={
+                        "cleanup.policy": "compact",
+                        "max.message.bytes": str(_RECORD_BYTES_MAX),
+                        # A worker that takes over reads all of it: deleted snapshots must go soon.
+                        "segment.ms": str(10 * _MINUTE_MS),
+                        "segment.bytes": str(64 * 1_048_576),
+                        "min.cleanable.dirty.ratio": "0.1",
+                        "max.compaction.lag.ms": str(20 * _MINUTE_MS),
+                        # Workers rebuild from the whole changelog, so tombstones need not last.
+                        "delete.retention.ms": str(_HOUR_MS),
+                    },
+                )
+                for name, purpose, count in (
+                    (
+                        self.snapshots_changelog,
+                        "evaluate's snapshots (changelog of a Faust table)",
+                        partitions_count,
+                    ),
+                    (
+                        self.graph_snapshots_changelog,
+                        "the graph stage's snapshots (changelog of a Faust table)",
+                        1,
+                    ),
+                )
             ),
         )
