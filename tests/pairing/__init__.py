@@ -1,0 +1,1 @@
+"""Who answers whom: sampled spans in, facts and loops out."""
