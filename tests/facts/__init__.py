@@ -1,0 +1,1 @@
+"""Who answers whom: edges go by their callees' names."""
