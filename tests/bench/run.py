@@ -10,12 +10,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import boundary, client_cost, decode, end_to_end, latency
+from tests.bench import boundary, client_cost, decode, end_to_end, graph, latency
 from tests.bench.rows import Row
 
 BENCHES: tuple[tuple[str, Callable[..., list[Row]]], ...] = (
     ("decode", decode.run),
     ("boundary", boundary.run),
+    ("graph", graph.run),
     ("client", client_cost.run),
     ("end-to-end", end_to_end.run),
     ("latency", latency.run),

@@ -96,6 +96,7 @@ def with_incidents(
     incidents: Sequence[Incident],
     settings: Settings,
     *,
+    callers: int,
     eject: str,
     terminate: Sequence[str],
 ) -> Actions:
@@ -111,12 +112,14 @@ def with_incidents(
     if "L3" in rules:
         more["failover"] = True
     if "L4" in rules:
-        least_s = settings.incidents.l4.retry_after_s
+        l4 = settings.incidents.l4
         more |= {
             "reject": True,
             "admit_ratio": 0.0,
             "retry_ratio_max": 0.0,
-            "retry_after_s": max(least_s, actions.retry_after_s or 0),
+            "retry_after_s": max(l4.retry_after_s, actions.retry_after_s or 0),
+            "probe_per_s": l4.probe_per_s,
+            "callers": callers,
             "fallback": True,
         }
     if "L5" in rules:

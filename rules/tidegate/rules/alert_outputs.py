@@ -38,8 +38,8 @@ def alerts_of(asking: Asking) -> list[Alert]:
             )
         )
     out += [
-        say(event, scope=scope, level="closed", why=lambda _: "unseen for long", exemplars=())
-        for scope, event in stepped.ended
+        say(event, scope=scope, level="closed", why=partial(_why, {event.rule: why}), exemplars=())
+        for scope, event, why in stepped.ended
     ]
     out += [
         say(

@@ -165,6 +165,16 @@ def score_keys(judgement: "Judgement", traffic: Traffic, live: Ints, numbers: Nu
             chosen, 950, which=kernel.WINDOW, failed_too=True
         )
         table.window_p95_us[index] = np.where(p95 >= 0, BIN_VALUE_NS[p95] // 1000, -1)
-    judgement.standing.score[slots] = score(
-        table, columns.profile[settings], judgement.policy.profiles
-    )
+    standing = judgement.standing
+    for share in (standing.error, standing.own_error, standing.slow):
+        share[slots] = 0
+    if len(index):
+        on = on_sharp[index] | on_mild[index]
+        weights = columns.outcome_weights[judgement.settings[judged.slots]]
+        for share, value in (
+            (standing.error, judged.error_ratio),
+            (standing.own_error, weighted_ratio(judged.counts, weights, own=True)),
+            (standing.slow, judged.slow / np.maximum(judged.requests, 1.0)),
+        ):
+            share[judged.slots] = np.where(on, value * 1000.0 + 0.5, 0.0).astype(np.int16)
+    standing.score[slots] = score(table, columns.profile[settings], judgement.policy.profiles)

@@ -9,14 +9,14 @@ from tidegate.rules import blast_radius, evidence, hardness
 from tidegate.rules.assess import judge
 from tidegate.rules.blast_radius import Ceilings, Suspect
 from tidegate.rules.judge import weighted_ratio
-from tidegate.rules.ruling import Numbers, Told
+from tidegate.rules.ruling import Guidance, Numbers, Told
 from tidegate.rules.traffic import Traffic
-from tidegate.schemas.level import Level
+from tidegate.schemas.level import LEVEL_NAMES, Level
 
 if TYPE_CHECKING:
     from tidegate.rules.judgement import Judgement
 
-__all__ = ["ceilings_of"]
+__all__ = ["ceilings_of", "guide"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -60,6 +60,21 @@ def ceilings_of(
         r=r,
     )
     return ceilings
+
+
+def guide(
+    ceilings: Ceilings, wanted: npt.NDArray[np.uint8], guidance: Guidance
+) -> npt.NDArray[np.uint8]:
+    """What the stage knows beside the numbers: levels that are asked for at least (returned), and at most."""
+    asked = np.maximum(wanted, guidance.floor)
+    for row in np.flatnonzero(asked > wanted).tolist():
+        ceilings.reasons.setdefault(
+            row, f"at least {LEVEL_NAMES[int(asked[row])]}: {guidance.raised}"
+        )
+    for row in np.flatnonzero(asked > guidance.worst).tolist():
+        ceilings.reasons.setdefault(row, guidance.reason(row))
+    ceilings.worst = np.minimum(ceilings.worst, guidance.worst)
+    return asked
 
 
 def _one_instance(

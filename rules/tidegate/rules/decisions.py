@@ -107,7 +107,7 @@ class _Shown:
         level = Level(int(levels.level[slot]))
         settings = judgement.policy.settings[int(judgement.settings[slot])]
         score, rule = int(standing.score[slot]), int(changes.rule[row])
-        signals = self._signals(i, slot, qps=float(self.ruling.qps[row]))
+        signals = self._signals(i, slot, qps=float(self.ruling.numbers.qps[row]))
         until = int(levels.until_boundary[slot])
         limit, ejected = judgement.limit_of(slot)
         found = findings_of(
@@ -131,7 +131,12 @@ class _Shown:
             jitter=int(traffic.keys.hash[slot]),
         )
         actions = with_incidents(
-            actions, incidents, settings, eject=ejected, terminate=alarmed.terminate
+            actions,
+            incidents,
+            settings,
+            callers=int(self.callers[i]),
+            eject=ejected,
+            terminate=alarmed.terminate,
         )
         shown_level, mode, told = level, settings.mode, None
         if override is not None:
@@ -152,7 +157,8 @@ class _Shown:
             actions=actions,
             protocol=settings.protocol,
             incidents=incidents,
-            findings=[*found, *alarmed.findings],
+            findings=[*found, *alarmed.findings, *self.asking.state.findings_of(slot)],
+            root_causes=self.asking.state.root_causes(slot),
             reason=reason_of(
                 score=score,
                 signals=signals,
@@ -166,13 +172,14 @@ class _Shown:
                 level=LEVEL_NAMES[level],
             ),
             signals=signals,
-            exemplars=traffic.exemplars.trace_ids(slot, boundary),
+            exemplars=self.asking.state.traces_of(slot, boundary),
             window_start_ms=round(boundary * BUCKET_MS - signals.window_s * 1000),
             window_end_ms=boundary * BUCKET_MS,
             since_ms=int(levels.since_boundary[slot]) * BUCKET_MS,
             boundary=boundary,
             partition=self.asking.partition,
             policy=judgement.policy.label,
+            targets=self.asking.state.targets_of(slot),
             override=told,
             shed_24h=judgement.shed.shown(slot),
             backoff=backoff_of(level, int(levels.attempt[slot]), until),

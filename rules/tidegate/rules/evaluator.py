@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules import snapshots
+from tidegate.rules.aliases import UNPLACED
 from tidegate.rules.exemplars import candidates_of
 from tidegate.rules.instances import rows_of
 from tidegate.rules.outputs import Outputs
@@ -70,6 +71,7 @@ class Evaluator:
         evaluator.state.traffic.windows.advance(read.boundary)
         evaluator.sources.restore(read.sources, read.now_ms)
         evaluator._refold_until = read.offset
+        evaluator._note_stepped(read.offset)
         return evaluator
 
     def feed(self, record: bytes, *, offset: int, append_ms: int) -> Outputs:
@@ -96,6 +98,7 @@ class Evaluator:
         sources.hear(listed=read.listed, append_ms=append_ms)
         if not is_refold:  # those of a refold are in the snapshot, applied or waiting
             self.state.in_force.offer(read.control)
+            self.state.traffic.facts.offer(read.facts, read.loops)
         self._offer_points(read.points, offset, append_ms, out, is_refold=is_refold)
         self._merge(sources, read, blocks, offset, append_ms, out, is_refold=is_refold)
         if is_refold:
@@ -159,12 +162,15 @@ class Evaluator:
         out.counters["requests"] += _requests(blocks, chosen)
         self._spans += 0 if is_refold else _requests(blocks, chosen)
         offered = np.repeat(is_new, blocks.exemplars_count)
-        offered &= (blocks.exemplar_bucket <= limit) & (slot_of_key[blocks.exemplar_key] >= 0)
+        offered &= blocks.exemplar_bucket <= limit
+        offered &= slot_of_key[blocks.exemplar_key] != UNPLACED
         rows = np.repeat(is_new, blocks.instances_count)
         rows &= (blocks.instance_bucket <= limit) & (slot_of_key[blocks.instance_key] >= 0)
         self.state.traffic.instances.offer(rows_of(blocks, slot_of_key, rows))
         self.pending.note(blocks.instance_bucket[rows], offset=offset)
         if is_refold and self.boundary is not None:
+            aliases = self.state.traffic.aliases
+            aliases.recall(blocks.keys, blocks.key[index], cells.bucket, cells.slot, offset)
             self._refold(cells, offset)
             self.state.traffic.instances.merge(self.boundary)
             offered &= blocks.exemplar_bucket >= self.boundary
@@ -192,14 +198,19 @@ class Evaluator:
     def _slots(
         self, blocks: Blocks, chosen: npt.NDArray[np.bool_], out: Outputs, *, is_refold: bool
     ) -> npt.NDArray[np.int64]:
-        """Slots of the record's keys that a chosen cell needs; -1 for unknown others. In a refold every key
-        that had room is in the snapshot: one that isn't was beyond a limit, and is so again."""
+        """Slots (codes of targets that have other names) of the record's keys that a chosen cell needs; -1
+        for unknown others. In a refold every key that had room is in the snapshot: one that isn't was beyond
+        a limit, and is so again."""
         used = np.zeros(len(blocks.keys), np.bool_)
         used[blocks.key[chosen]] = True
         by_key = self.state.traffic.keys.by_key
-        slots = np.array([by_key.get(key, -1) for key in blocks.keys], np.int64)
+        if codes := self.state.traffic.aliases.codes:
+            found = [codes.get(key, by_key.get(key, UNPLACED)) for key in blocks.keys]
+        else:
+            found = [by_key.get(key, UNPLACED) for key in blocks.keys]
+        slots = np.array(found, np.int64)
         overflow = np.zeros(len(blocks.keys), np.bool_)
-        for i in np.flatnonzero(used & (slots < 0)).tolist():
+        for i in np.flatnonzero(used & (slots == UNPLACED)).tolist():
             slots[i], overflow[i] = self.state.traffic.slot_of(
                 *blocks.keys[i], may_add=not is_refold
             )
@@ -217,8 +228,10 @@ class Evaluator:
         below = cells.bucket < self.boundary
         if below.any():
             self.pending.note(cells.bucket[below], offset=offset)
+            folded = cells.where(below)
+            folded.slot = self.state.traffic.aliases.resolved(folded.slot).astype(np.int32)
             merged = merge(
-                cells.where(below),
+                folded,
                 self.boundary,
                 rank=self.state.traffic.keys.rank(),
                 in_order=self.state.traffic.keys.in_order(),
@@ -237,6 +250,7 @@ class Evaluator:
             boundary = self._next(until)
             is_due = boundary % SNAPSHOT_EVERY_BOUNDARIES == 0
             self._step(boundary, out)
+            self._note_stepped(offset)
             if is_due and boundary + SNAPSHOT_EVERY_BOUNDARIES > until:
                 out.snapshot = snapshots.take(
                     self.state,
@@ -280,6 +294,11 @@ class Evaluator:
         out.counters.update(self.state.traffic.metrics.counters)
         self.state.traffic.metrics.counters.clear()
         publish(self.state, stepped, boundary, partition=self.partition, out=out)
+
+    def _note_stepped(self, offset: int) -> None:
+        """With which record the newest boundary was stepped."""
+        aliases = self.state.traffic.aliases
+        aliases.stepped_boundary, aliases.stepped_offset = self.boundary or 0, offset
 
     def _new_sources(self) -> Sources:
         return Sources(grace_ms=self.fallback.grace_ms, source_wait_ms=self.fallback.source_wait_ms)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tidegate.rules.pending import Renamer
 from tidegate.rules.window import WINDOW_BUCKETS
 from tidegate.schemas.cells import OUTCOME_MASK
 from tidegate.schemas.partials import Blocks
@@ -24,6 +25,7 @@ class Candidates:
     """m offered requests, keys replaced by slots."""
 
     slot: npt.NDArray[np.int64]
+    """Or, until a boundary takes them, a code of `aliases`."""
     bucket: npt.NDArray[np.int64]
     code: npt.NDArray[np.uint16]
     bin: npt.NDArray[np.uint16]
@@ -64,13 +66,16 @@ class Exemplars:
         is_failed: npt.NDArray[np.bool_],
         settings: npt.NDArray[np.int64],
         target_bin: npt.NDArray[np.int64],
+        resolved: Renamer,
     ) -> None:
-        """Takes what lies below the boundary and is bad by the key's own policy and target."""
+        """Takes what lies below the boundary and is bad by the key's own policy and target. resolved: gives
+        the slots of codes."""
         waiting, self._waiting = self._waiting, []
         for c in waiting:
             due = c.bucket < boundary
             if not due.all():
                 self.offer(_where(c, ~due))
+            c.slot = resolved(c.slot)
             failed = is_failed[settings[c.slot], c.code & OUTCOME_MASK]
             slow = (target_bin[c.slot] >= 0) & (c.bin > target_bin[c.slot])
             taken = due & (failed | slow) & (c.bucket >= boundary - WINDOW_BUCKETS)
@@ -91,8 +96,18 @@ class Exemplars:
         oldest = boundary - WINDOW_BUCKETS
         return [f"{e[3]:016x}{e[4]:016x}" for e in self.best.get(slot, ()) if e[0] >= oldest]
 
+    def rewrite(self, renamed: Renamer) -> None:
+        """Puts other slots and codes in place of those that something waits under."""
+        for c in self._waiting:
+            c.slot = renamed(c.slot)
+
+    def take_over(self, source: int, to: int) -> None:
+        """Gives what was kept of one key to another."""
+        for exemplar in self.best.pop(source, ()):
+            self._keep(to, exemplar)
+
     def waiting_slots(self) -> set[int]:
-        """Slots for which something waits."""
+        """Slots for which something waits (codes, where targets have other names)."""
         return {slot for c in self._waiting for slot in c.slot.tolist()}
 
     def forget(self, slots: npt.NDArray[np.int64]) -> None:

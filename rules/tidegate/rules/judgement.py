@@ -22,7 +22,7 @@ from tidegate.rules import window_kernel as kernel
 from tidegate.rules.alarms import Alarms, Heard
 from tidegate.rules.baseline import TICK_BOUNDARIES, Baselines
 from tidegate.rules.blast_radius import Ceilings, Panic
-from tidegate.rules.ceilings import ceilings_of
+from tidegate.rules.ceilings import ceilings_of, guide
 from tidegate.rules.evidence import Evidence
 from tidegate.rules.findings import Findings
 from tidegate.rules.judge import (
@@ -62,6 +62,9 @@ class Standing(StateColumns):
         "is_relabelled": (np.bool_, 0, 0),
         "differs": (np.int8, 0, 0),
         "worsened_at": (np.int64, -1, 0),
+        "error": (np.int16, 0, 0),
+        "own_error": (np.int16, 0, 0),
+        "slow": (np.int16, 0, 0),
     }
     score: npt.NDArray[np.int32]
     """Thousandths; -1 while a profile can't tell; held while nothing is merged."""
@@ -72,12 +75,24 @@ class Standing(StateColumns):
     """Of a candidate: 1 where it is stricter than the policy in force, -1 milder, 0 the same."""
     worsened_at: Ints
     """When the panic guard last counted it as worsening."""
+    error: npt.NDArray[np.int16]
+    """Thousandths of the judged window while on evidence, held as the score is: weighted errors, those that
+    were not inherited, and slow requests that did not fail."""
+    own_error: npt.NDArray[np.int16]
+    slow: npt.NDArray[np.int16]
 
 
 class Judgement:
     """State of every key under one policy. Rows grow with the traffic's keys."""
 
-    def __init__(self, policy: Policy, capacity: int, *, partitions_count: int) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        capacity: int,
+        *,
+        partitions_count: int,
+        alarms: type[Alarms] = Alarms,
+    ) -> None:
         self.policy = policy
         self.is_pushed = False
         """Whether it came by the log; else it is what the worker was started with."""
@@ -90,7 +105,7 @@ class Judgement:
         self.standing = Standing(capacity)
         self.findings = Findings(capacity)
         self.shed = ShedLog(capacity)
-        self.alarms = Alarms(capacity)
+        self.alarms = alarms(capacity)
         self.panic = Panic()
         self._ceilings: dict[int, tuple[str, str]] = {}
         """By slot: reason and ejected instance of the boundary before."""
@@ -128,14 +143,80 @@ class Judgement:
         for slot in slots.tolist():
             self._ceilings.pop(slot, None)
 
-    def settle(self, traffic: Traffic) -> None:
-        """Rows and settings for keys that are new since the boundary before."""
-        capacity = traffic.keys.capacity
+    def grow(self, capacity: int) -> None:
+        """Adds unused rows up to `capacity`."""
         more = capacity - len(self.settings)
         if more:
             self.settings = np.concatenate((self.settings, np.full(more, -1, np.int64)))
             for state in self.columns():
                 state.grow(capacity)
+
+    def is_quiet(self, slot: int) -> bool:
+        """Whether a key is closed, and nothing speaks against it."""
+        return (
+            int(self.levels.level[slot]) == Level.CLOSED
+            and int(self.evidence.since_boundary[slot]) < 0
+            and int(self.alarms.incidents.l3_since[slot]) < 0
+        )
+
+    def readdress(self, slot: int) -> None:
+        """A key has another name, or other targets: its settings are looked up anew, and it is published."""
+        self.settings[slot] = -1
+        self.standing.is_published[slot] = False
+
+    def move(self, source: int, to: int, *, is_new: bool, adds: bool) -> None:
+        """Takes the standing of a key along to another one, which may be new.
+
+        Where both have one, all of the worse one's stands: the more severe level, else the one with a
+        service fault, on evidence, nearer to evidence, else the one that is there. A level, the evidence
+        it rests on and the baseline it was judged by belong together, and a rename must never make a
+        level milder. adds: what is a sum (learned share, what was shed, five minutes, usual load) adds up;
+        not so where the key only leaves a copy of its standing behind.
+        """
+        summed: tuple[npt.NDArray[np.generic], ...] = (
+            self.evidence.p0_requests,
+            self.evidence.p0_bad,
+            self.shed.offered,
+            self.shed.turned_away,
+            self.alarms.slo.sums,
+            self.alarms.slo.total,
+        )
+        totals = [column[source] + column[to] for column in summed]
+        usual = self.baselines.qps[[source, to]]
+        if is_new or self._worse(source) > self._worse(to):
+            for state in (
+                self.evidence,
+                self.baselines,
+                self.levels,
+                self.standing,
+                self.findings,
+                self.alarms.incidents,
+            ):
+                state.copy(source, to)
+            self._ceilings.pop(to, None)
+            if source in self._ceilings:
+                self._ceilings[to] = self._ceilings[source]
+        if adds:
+            for column, total in zip(summed, totals, strict=True):
+                column[to] = total
+            if (usual >= 0.0).all():
+                self.baselines.qps[to] = usual.sum()
+        self.readdress(to)
+
+    def _worse(self, slot: int) -> tuple[float, ...]:
+        e = self.evidence
+        return (
+            int(self.levels.level[slot]),
+            int(self.alarms.incidents.l3_since[slot] >= 0),
+            int(e.on_sharp[slot]),
+            int(e.on_mild[slot]),
+            float(e.sharp_sum[slot]),
+            float(e.mild_sum[slot]),
+        )
+
+    def settle(self, traffic: Traffic) -> None:
+        """Rows and settings for keys that are new since the boundary before."""
+        self.grow(traffic.keys.capacity)
         in_order = traffic.keys.in_order()
         for slot in in_order[self.settings[in_order] < 0].tolist():
             service, target = traffic.keys.names[slot] or ("", "")
@@ -192,11 +273,16 @@ class Judgement:
         assess.weigh_evidence(self, traffic, live, numbers, boundary)
         self._look_for_chronic(live, boundary, shown)
         assess.score_keys(self, traffic, live, numbers)
+        if (guidance := told.guidance) is not None:
+            given = guidance.scores >= 0
+            self.standing.score[live[given]] = guidance.scores[given]
         ruling = self._decide(traffic, told, numbers)
         self._learn(traffic, told, numbers, shown)
         self._log_shed(traffic, told, numbers)
         ruling.is_changed |= self._step_alarms(traffic, told, numbers)
         ruling.is_changed |= ruling.changes.changed | shown[live]
+        if told.guidance is not None:
+            ruling.is_changed |= told.guidance.is_changed
         return ruling
 
     # ---- findings ----
@@ -270,6 +356,8 @@ class Judgement:
         wanted = np.where(mild, np.minimum(wanted, np.uint8(Level.DEGRADED_1)), wanted)
         wanted = np.where(scores < 0, level, wanted).astype(np.uint8)
         ceilings = ceilings_of(self, traffic, told, numbers, wanted)
+        if (guidance := told.guidance) is not None:
+            wanted = guide(ceilings, wanted, guidance)
         wanted = np.minimum(wanted, ceilings.worst)
         within = self.policy.file.blast_radius.panic_within_s * 1000 // BUCKET_MS
         noted = self.standing.worsened_at[live]
@@ -328,7 +416,7 @@ class Judgement:
         recovered = live[changes.resets_evidence & guarded]
         self.standing.score[recovered] = 1000  # nothing is on evidence any more
         return Ruling(
-            numbers.qps,
+            numbers,
             changes,
             self._note_ceilings(live, ceilings),
             is_panic,

@@ -85,7 +85,8 @@ class Keys:
         name = self.names[slot]
         if name is None:
             return -1
-        del self.by_key[name]
+        if self.by_key.get(name) == slot:  # else another one has the name by now
+            del self.by_key[name]
         self.names[slot] = None
         self.scopes[slot] = ""
         service_slot = int(self.service_slot[slot])
@@ -97,6 +98,23 @@ class Keys:
         self._free.append(slot)
         self._order = None
         return service_slot if self._service_keys[service_slot] == 0 else -1
+
+    def unname(self, slot: int) -> None:
+        """Makes an edge's name free for others. Follow with `rename` or `remove`."""
+        name = self.names[slot]
+        assert name is not None
+        del self.by_key[name]
+        self._order = None
+
+    def rename(self, slot: int, target: str) -> None:
+        """Gives an unnamed edge another target; nobody may have that name."""
+        service = (self.names[slot] or ("", ""))[0]
+        scope = scope_of_key(service, target)
+        self.by_key[service, target] = slot
+        self.names[slot] = (service, target)
+        self.scopes[slot] = scope
+        self.hash[slot] = stable_hash(scope)
+        self._order = None
 
     def in_order(self) -> npt.NDArray[np.int64]:
         """Live slots, sorted by scope, shape (keys,)."""

@@ -9,12 +9,13 @@ from tidegate.rules.in_force import Due
 from tidegate.rules.standing import Snapshot
 from tidegate.schemas.alert import Alert, encode_alert
 from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
+from tidegate.schemas.graph import GraphView, parts_of
 from tidegate.schemas.health import Health, encode_health
 from tidegate.schemas.scope import lease_key
 
 __all__ = ["AppendedTo", "Outputs"]
 
-AppendedTo = Literal["alerts", "shadow", "health"]
+AppendedTo = Literal["alerts", "shadow", "health", "graph"]
 """As `schemas.topics.Topics` calls them."""
 
 
@@ -32,6 +33,8 @@ class Outputs:
     """(boundary, entry) of what operators asked for, in force from that boundary on."""
     leases: list[Lease] = field(default_factory=list)
     health: list[Health] = field(default_factory=list)
+    views: list[GraphView] = field(default_factory=list)
+    """Of the graph stage: the graph as it is, now and then."""
     snapshot: Snapshot | None = None
     """The last one that became due."""
     counters: Counter[str] = field(default_factory=Counter)
@@ -49,9 +52,21 @@ class Outputs:
         self.applied += other.applied
         self.leases += other.leases
         self.health += other.health
+        self.views += other.views
         self.snapshot = other.snapshot or self.snapshot
         self.counters.update(other.counters)
         self.boundary, self.watermark_ms = other.boundary, other.watermark_ms
+
+    def add_beside(self, other: "Outputs") -> None:
+        """Takes over what another stage made of the same time."""
+        self.decisions += other.decisions
+        self.tombstones += other.tombstones
+        self.shadow += other.shadow
+        self.alerts += other.alerts
+        self.leases += other.leases
+        self.views += other.views
+        others = {f"graph_{name}": n for name, n in other.counters.items() if name != "boundaries"}
+        self.counters.update(others)
 
     def appended(self, partition: int) -> Iterator[tuple[AppendedTo, bytes, bytes]]:
         """(topic, key, value) of what goes to topics that keep every record, in publishing order."""
@@ -59,6 +74,10 @@ class Outputs:
         yield from (("shadow", d.scope.encode(), encode_decision(d)) for d in self.shadow)
         for health in self.health:
             yield from (("health", str(partition).encode(), p) for p in encode_health(health))
+        for view in self.views:
+            yield from (
+                ("graph", f"part:{i}".encode(), part) for i, part in enumerate(parts_of(view))
+            )
 
     def records(self) -> list[tuple[bytes, bytes | None]]:
         """(key, value) for the decisions topic, in publishing order; None is a tombstone. A lease comes

@@ -5,11 +5,13 @@ The traffic is kept once; the policy in force judges it, and so does, while one 
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules import hardness
+from tidegate.rules.alarms import Alarms
 from tidegate.rules.alerts import AlertEvent
 from tidegate.rules.baseline import TICK_BOUNDARIES
 from tidegate.rules.in_force import Due, InForce, is_in_rollout, is_match
@@ -17,7 +19,8 @@ from tidegate.rules.judgement import Judgement
 from tidegate.rules.level import OperatorEvent
 from tidegate.rules.pending import Arrived
 from tidegate.rules.policy import Policy, PolicyError, policy_from_content
-from tidegate.rules.ruling import Ruling, Telemetry, Told
+from tidegate.rules.renaming import Renamed, Renaming, expire
+from tidegate.rules.ruling import Guidance, Ruling, Telemetry, Told
 from tidegate.rules.traffic import SHED_EFFECTS, Traffic
 from tidegate.rules.window import Merged
 from tidegate.schemas.cells import BUCKET_MS, EFFECT_SHIFT
@@ -30,12 +33,16 @@ from tidegate.schemas.control import (
     Promote,
     Relearn,
 )
+from tidegate.schemas.decision import Finding, RootCause
+from tidegate.schemas.facts import Fact, Loop
 from tidegate.schemas.level import Level
 
 __all__ = ["Candidate", "Partition", "Stepped"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+TARGETS_MAX = 256
+"""Shown of one edge."""
 
 
 @dataclass(slots=True)
@@ -76,8 +83,11 @@ class Stepped:
     events: list[AlertEvent] = field(default_factory=list)
     """What is to be said of live keys."""
     telemetry_events: list[AlertEvent] = field(default_factory=list)
-    ended: list[tuple[str, AlertEvent]] = field(default_factory=list)
-    """(scope, event) of keys that ended here."""
+    ended: list[tuple[str, AlertEvent, str]] = field(default_factory=list)
+    """(scope, event, why) of keys that ended here."""
+    facts: list[Fact] = field(default_factory=list)
+    """Who answers whom, and requests that go round: heard since the boundary before."""
+    loops: list[Loop] = field(default_factory=list)
 
 
 class Partition:
@@ -87,13 +97,20 @@ class Partition:
         self.number = number
         self.partitions_count = partitions_count
         self.traffic = Traffic(services_max=policy.services_max, keys_max=policy.keys_max)
-        self.judgement = Judgement(
-            policy, self.traffic.keys.capacity, partitions_count=partitions_count
-        )
+        self.judgement = self.new_judgement(policy)
         self.candidate: Candidate | None = None
         self.in_force = InForce()
         self._overridden: dict[int, OverrideSet] | None = None
         """By slot; None where it must be looked up anew."""
+
+    def new_judgement(self, policy: Policy) -> Judgement:
+        """Of the keys that there are."""
+        return Judgement(
+            policy,
+            self.traffic.keys.capacity,
+            partitions_count=self.partitions_count,
+            alarms=self.alarms,
+        )
 
     @property
     def policy(self) -> Policy:
@@ -116,24 +133,29 @@ class Partition:
         # Sent again to a partition that has lost its snapshots, some are over by now.
         touched_patterns += [o.scope for o in self.in_force.expire(boundary * BUCKET_MS)]
         traffic = self.traffic
+        facts, loops, renamed = self._heed_facts(cells, boundary, counters)
         merged = traffic.merge(cells, boundary)
         for judgement in self.judgements():
             judgement.settle(traffic)
+            judgement.standing.is_published[list(renamed.slots)] = False
         traffic.exemplars.merge(
             boundary,
             is_failed=self.policy.columns.is_failed,
             settings=self.judgement.settings,
             target_bin=self.judgement.target_bin(),
+            resolved=traffic.aliases.resolved,
         )
         live = traffic.live(merged, boundary)
         self._look_up_overrides(touched_patterns, boundary)
         operator = self._operator_events(live, asked)
-        told = Told(live, merged, boundary, operator, telemetry)
+        guidance = self.guidance(live, boundary)
+        told = Told(live, merged, boundary, operator, telemetry, guidance)
         ruling = self.judgement.step(traffic, told)
         tried = None
         if self.candidate is not None:
             tried = self.candidate.judgement.step(traffic, told)
             counters.update(_differences(self.judgement, self.candidate.judgement, live, tried))
+            tried.is_changed |= np.isin(live, np.array(sorted(renamed.slots), np.int64))
         counters.update(ruling.counters)
         is_touched = np.zeros(traffic.keys.capacity, np.bool_)
         is_touched[merged.slot] = True
@@ -147,17 +169,53 @@ class Partition:
             tried=tried,
             is_candidates=self._is_candidates(live),
             is_overridden_anew=self._matching(live, touched_patterns),
-            dropped=[],
+            dropped=renamed.gone,
             is_dropped=np.zeros(len(live), np.bool_),
             shed_count=shed_count,
             applied=applied,
             counters=counters,
+            ended=renamed.ended,
+            facts=facts,
+            loops=loops,
         )
         counters["overflow_instances"] += traffic.overflow_instances
         self._tick_hardness(live, boundary)
         self._tell(stepped, boundary)
         self._drop_idle(stepped, boundary)
         return stepped
+
+    def _heed_facts(
+        self, cells: Arrived | None, boundary: int, counters: Counter[str]
+    ) -> tuple[list[Fact], list[Loop], Renamed]:
+        """Takes the facts and loops heard since the boundary before, and ends old ones; edges go by the
+        names that follow. `cells` get slots in place of codes."""
+        traffic = self.traffic
+        known, aliases = traffic.facts, traffic.aliases
+        facts, loops, changed = known.hear(
+            boundary, facts_max=self.policy.keys_max, counters=counters
+        )
+        for fact in facts:
+            if (number := aliases.number.get((fact.caller, fact.target))) is not None:
+                aliases.calls[number] = 0
+        renamed = Renamed()
+        if not (known.known or changed or aliases.formers):
+            return facts, loops, renamed
+        judgements = self.judgements()
+        for judgement in judgements:
+            judgement.grow(traffic.keys.capacity)
+        ttl = self.policy.timing.key_ttl_s * 1000 // BUCKET_MS
+        ended, less = expire(traffic, judgements, boundary, ttl)
+        changed.update(ended)
+        if changed:
+            silences = list(self.in_force.silences.values())
+            renamed = Renaming(traffic, judgements, cells, silences, boundary).run(sorted(changed))
+            counters.update(renamed.counters)
+            self._overridden = None
+        aliases.forget_formers(boundary)
+        if cells is not None:
+            renamed.slots |= aliases.take(cells, boundary)
+        renamed.slots |= less & set(traffic.keys.by_key.values()) if less else set()
+        return facts, loops, renamed
 
     def _tick_hardness(self, live: Ints, boundary: int) -> None:
         traffic, s = self.traffic, self.policy.baseline
@@ -275,7 +333,52 @@ class Partition:
             chosen[row] = known[service]
         return chosen
 
+    # ---- what a stage adds ----
+
+    alarms: type[Alarms] = Alarms
+
+    def guidance(
+        self,
+        live: Ints,  # noqa: ARG002 - for stages that know more
+        boundary: int,  # noqa: ARG002
+    ) -> Guidance | None:
+        """What is known of these keys beside what was merged of them."""
+        return None
+
+    def is_hidden(self, slots: Ints) -> Mask:
+        """Keys that are judged and not published. Shape kept."""
+        return np.zeros(len(slots), np.bool_)
+
+    def root_causes(self, slot: int) -> list[RootCause]:  # noqa: ARG002 - for stages that know more
+        """Who is suspected of what is bad with a key."""
+        return []
+
+    def findings_of(self, slot: int) -> list[Finding]:  # noqa: ARG002 - for stages that know more
+        """What is worth telling of a key beside what its own numbers tell."""
+        return []
+
+    def traces_of(self, slot: int, boundary: int) -> list[str]:
+        """Exemplars of a key."""
+        return self.traffic.exemplars.trace_ids(slot, boundary)
+
+    def save_more(self) -> Any:
+        """What a stage keeps beside, for snapshots."""
+        return None
+
+    def load_more(self, saved: Any) -> None:
+        """The opposite."""
+
     # ---- what is shown ----
+
+    def is_answered(self, slots: Ints) -> Mask:
+        """Edges whose callee is known by a fact. Shape kept."""
+        return self.traffic.aliases.is_answered(slots, self.traffic.keys.capacity)
+
+    def targets_of(self, slot: int) -> list[str]:
+        """What callers' spans call an edge that goes by its callee's name, other than that; sorted."""
+        own = (self.traffic.keys.names[slot] or ("", ""))[1]
+        said = self.traffic.aliases.said(slot)
+        return [target for _, target in said if target != own][:TARGETS_MAX]
 
     def overridden(self) -> dict[int, OverrideSet]:
         """The override in force for each key that has one, by slot."""
@@ -325,8 +428,9 @@ class Partition:
             return
         silences = list(self.in_force.silences.values())
         for event in self.judgement.alarms.ended(traffic, live[idle], silences, boundary):
-            stepped.ended.append((traffic.keys.scopes[event.slot], event))
-        stepped.dropped = [traffic.keys.scopes[slot] for slot in live[idle].tolist()]
+            stepped.ended.append((traffic.keys.scopes[event.slot], event, "unseen for long"))
+        scopes = [traffic.keys.scopes[slot] for slot in live[idle].tolist()]
+        stepped.dropped = sorted(stepped.dropped + scopes)
         for judgement in self.judgements():
             judgement.reset(ends)
         if self._overridden is not None:

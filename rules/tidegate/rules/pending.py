@@ -1,6 +1,8 @@
 """Cells that wait for their boundary, by bucket, and where in the log each bucket began."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +10,15 @@ import numpy.typing as npt
 from tidegate.rules.window import WINDOW_BUCKETS, Merged
 from tidegate.schemas.cells import CODES_COUNT
 
-__all__ = ["KEYS_MAX", "Arrived", "Pending", "merge"]
+__all__ = ["KEYS_MAX", "Arrived", "Pending", "Renamer", "merge"]
 
 _RANK_BITS, _CODE_BITS, _BIN_BITS = 20, (CODES_COUNT - 1).bit_length(), 11
 KEYS_MAX = 1 << _RANK_BITS
 """Merging sorts cells by one packed number of 47 bits: age, rank, code, bin."""
+
+
+Renamer = Callable[[npt.NDArray[np.integer[Any]]], npt.NDArray[np.int64]]
+"""From slots and codes to others. Shape kept."""
 
 
 @dataclass(slots=True)
@@ -20,6 +26,7 @@ class Arrived:
     """n cells as they came, keys replaced by slots."""
 
     slot: npt.NDArray[np.int32]
+    """Or, until a boundary takes them, a code of `aliases`."""
     bucket: npt.NDArray[np.int64]
     code: npt.NDArray[np.uint16]
     bin: npt.NDArray[np.uint16]
@@ -80,9 +87,15 @@ class Pending:
         return sorted(self._by_bucket)
 
     def slots(self) -> set[int]:
-        """Slots for which cells wait."""
+        """Slots for which cells wait (codes, where targets have other names)."""
         waiting = (cells for parts in self._by_bucket.values() for cells in parts)
         return {slot for cells in waiting for slot in np.unique(cells.slot).tolist()}
+
+    def rewrite(self, renamed: Renamer) -> None:
+        """Puts other slots and codes in place of those that cells wait under."""
+        for parts in self._by_bucket.values():
+            for cells in parts:
+                cells.slot = renamed(cells.slot).astype(np.int32)
 
     def last_bucket(self) -> int | None:
         """The newest bucket with cells, None without any."""

@@ -35,6 +35,7 @@ from tidegate.rules.policy_types import (
     Timing,
 )
 from tidegate.rules.policy_yaml import PolicyError, Problem, Problems, planted
+from tidegate.schemas.scope import ALL_CALLERS, WHOLE_GRAPH
 
 __all__ = [
     "PACKS",
@@ -120,7 +121,10 @@ class Policy:
         return self.file.baseline
 
     def settings_for(self, service: str, target: str) -> int:
-        """Index into `settings` and the columns: the first rule that matches, else 0."""
+        """Index into `settings` and the columns: the first rule that matches, else 0. All callers' view and
+        the whole graph go by their service's."""
+        if target in (ALL_CALLERS, WHOLE_GRAPH):
+            target = ""
         return self._matcher.first(service, target)
 
 

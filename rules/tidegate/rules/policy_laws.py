@@ -27,6 +27,18 @@ def broken_laws(policy: PolicyFile) -> list[tuple[str, str]]:
     return found
 
 
+def _entries(policy: PolicyFile) -> Broken:
+    g = policy.graph
+    if g.entry_leave_share > g.entry_share:
+        yield (
+            "graph.entry_leave_share",
+            (
+                f"{g.entry_leave_share:g} is more than graph.entry_share ({g.entry_share:g}): an entry "
+                "would come and go at every boundary; give less"
+            ),
+        )
+
+
 def _leases(policy: PolicyFile) -> Broken:
     t = policy.timing
     if t.lease_ms < 2 * t.source_wait_ms:
@@ -154,6 +166,7 @@ def _shadowed(policy: PolicyFile) -> Broken:
 
 LAWS: tuple[Callable[[PolicyFile], Broken], ...] = (
     _leases,
+    _entries,
     _limits,
     _evidence,
     _half_lives,

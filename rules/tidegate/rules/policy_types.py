@@ -17,6 +17,7 @@ __all__ = [
     "CascadeIncident",
     "EvidenceSettings",
     "FindingSettings",
+    "GraphSettings",
     "GuardedProfile",
     "Incidents",
     "InfrastructureIncident",
@@ -161,6 +162,50 @@ class FindingSettings(_Strict, frozen=True, kw_only=True):
     """Hollow: P50 under this share of the baseline's P05 ..."""
     hollow_requests_min: Count
     """... over at least so many requests in the judged window."""
+
+
+class GraphSettings(_Strict, frozen=True, kw_only=True):
+    """What the graph stage goes by: who is an entry, what is worth telling of how services call each other."""
+
+    nodes_max: Annotated[int, Meta(ge=1, le=100_000)]
+    """Services and virtual nodes; what goes beyond is counted and left out, as with edges."""
+    edges_max: Annotated[int, Meta(ge=1, le=400_000)]
+    edge_ttl_s: Seconds
+    """An edge without a call for so long ends."""
+    entry_share: Ratio
+    """An entry: so much of its requests comes from none of the callers that are known."""
+    entry_leave_share: Ratio
+    """... and it is none any more below this."""
+    entry_requests_min: Count
+    """Before so many requests nobody is an entry."""
+    entry_after_s: Seconds
+    """Nor before so much time has passed since it was first seen."""
+    optional_cost: Ratio
+    """What an optional callee's failure takes from a request, at least: 0.02 of it."""
+    fan_out_half_life_s: Seconds
+    """Of the usual number of calls a request."""
+    amplification_factor: Factor
+    """Amplification: a request makes so many times as many calls as usual ..."""
+    amplification_calls_min: Count
+    """... over at least so many calls in 30 s, and as many requests learned from ..."""
+    amplification_more: Ratio
+    """... and at least so much of a call more for each request."""
+    stands_s: Seconds
+    """A finding needs to hold for so long, and as long to end."""
+    timeouts_min: Count
+    """A caller's deadline is known from so many time-outs."""
+    network_ms: Annotated[int, Meta(ge=1, le=3_600_000)]
+    """Network: the callers' P95 is so much above the callee's own ..."""
+    network_share: Ratio
+    """... and so much of it."""
+    outlived_min: Count
+    """So many callees that outlived their callers are worth telling."""
+    observed_ttl_s: Seconds
+    """A circle, or work for nobody, that was not seen for so long is over."""
+    suspects_max: Annotated[int, Meta(ge=1, le=20)]
+    """Root causes that a decision names."""
+    suspect_share: Ratio
+    """Who has less of what is bad is no suspect."""
 
 
 class ReferenceProfile(_Strict, frozen=True, kw_only=True):
@@ -345,6 +390,9 @@ class CascadeIncident(_Strict, frozen=True, kw_only=True):
     exit_stand_s: Seconds
     """Damped exit: the condition must be gone for so long."""
     retry_after_s: Annotated[int, Meta(ge=1, le=86_400)]
+    probe_per_s: Annotated[float, Meta(gt=0, le=1_000_000)]
+    """So many requests of all callers together pass all the same: where nothing does, nobody learns that the
+    dependencies are well again."""
 
 
 class InfrastructureIncident(_Strict, frozen=True, kw_only=True):
@@ -455,6 +503,7 @@ class PolicyFile(_Strict, frozen=True, kw_only=True):
     baseline: BaselineSettings
     blast_radius: BlastRadius
     findings: FindingSettings
+    graph: GraphSettings
     profiles: ProfileSettings
     settings: Settings
     services: list[Rule] = []

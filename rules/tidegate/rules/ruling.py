@@ -8,6 +8,7 @@ import numpy.typing as npt
 from tidegate.rules.judge import JudgedWindow, WindowTotals
 from tidegate.rules.level_state import LevelChanges
 from tidegate.rules.window import Merged
+from tidegate.schemas.level import Level
 
 __all__ = ["Numbers", "Ruling", "Telemetry", "Told"]
 
@@ -28,6 +29,42 @@ class Telemetry:
 
 
 @dataclass(slots=True)
+class Guidance:
+    """What a stage knows of k live keys beside what was merged of them. Arrays of shape (k,)."""
+
+    scores: npt.NDArray[np.int32]
+    """Thousandths that take the place of a key's own; -1 for none."""
+    floor: npt.NDArray[np.uint8]
+    """The level that is asked for at least, and at most."""
+    worst: npt.NDArray[np.uint8]
+    is_changed: Mask
+    """What a decision shows of it has changed."""
+    raised: str = ""
+    """Why levels are raised to the floor."""
+    reasons: list[tuple[Mask, str]] = field(default_factory=list)
+    """Why levels are held, the first one counts."""
+
+    @classmethod
+    def nothing(cls, count: int) -> "Guidance":
+        """Of which nothing follows."""
+        return cls(
+            np.full(count, -1, np.int32),
+            np.zeros(count, np.uint8),
+            np.full(count, int(Level.LOCKED), np.uint8),
+            np.zeros(count, np.bool_),
+        )
+
+    def limit(self, rows: Mask, reason: str) -> None:
+        """To degraded_1."""
+        self.worst[rows] = np.minimum(self.worst[rows], np.uint8(Level.DEGRADED_1))
+        self.reasons.append((rows, reason))
+
+    def reason(self, row: int) -> str:
+        """Why the level in a row is held; empty where nothing is."""
+        return next((reason for rows, reason in self.reasons if rows[row]), "")
+
+
+@dataclass(slots=True)
 class Told:
     """What a boundary says to a judgement, the same for every policy; k live keys in the order of scopes."""
 
@@ -37,18 +74,7 @@ class Told:
     operator: npt.NDArray[np.int8]
     """An operator's event of the latched protocol, by key."""
     telemetry: Telemetry
-
-
-@dataclass(slots=True)
-class Ruling:
-    """What a judgement found at a boundary. Arrays over the live keys (k)."""
-
-    qps: Floats
-    changes: LevelChanges
-    is_changed: Mask
-    """What a decision shows has changed: level, ceiling, findings."""
-    is_panic: bool = False
-    counters: dict[str, int] = field(default_factory=dict)
+    guidance: Guidance | None = None
 
 
 @dataclass(slots=True)
@@ -64,3 +90,15 @@ class Numbers:
     """By slot."""
     judged: JudgedWindow | None = None
     """Of the keys for which quantiles matter."""
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What a judgement found at a boundary. Arrays over the live keys (k)."""
+
+    numbers: Numbers
+    changes: LevelChanges
+    is_changed: Mask
+    """What a decision shows has changed: level, ceiling, findings."""
+    is_panic: bool = False
+    counters: dict[str, int] = field(default_factory=dict)

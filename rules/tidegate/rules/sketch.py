@@ -58,6 +58,20 @@ class SketchPool:
             self._free += mine.tolist()
             rows[slots] = -1
 
+    def take_over(self, source: int, to: int) -> None:
+        """Adds one slot's rows to another's, and frees them."""
+        for rows in (self.ok_row, self.failed_row, self.self_row):
+            mine = int(rows[source])
+            if mine < 0:
+                continue
+            if rows[to] < 0:
+                rows[to] = mine
+            else:
+                self.counts[rows[to]] += self.counts[mine]
+                self.counts[mine] = 0
+                self._free.append(mine)
+            rows[source] = -1
+
     def quantile_bins(
         self, slots: npt.NDArray[np.int64], per_mille: int, *, which: int, failed_too: bool
     ) -> npt.NDArray[np.int32]:

@@ -1,6 +1,6 @@
 """Taking and loading a partition's standing. What the window holds is not in it: the log has that."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tidegate.rules.judgement import Judgement
 from tidegate.rules.partition import Candidate, Partition
 from tidegate.rules.policy import policy_from_content
-from tidegate.rules.sources import Sources
+from tidegate.rules.sources import SourceRecord
 from tidegate.rules.standing import Manifest, Snapshot, assemble, cut, dense, sparse
 from tidegate.rules.state_columns import StateColumns
 from tidegate.rules.traffic import Traffic
@@ -22,16 +22,34 @@ from tidegate.rules.window_kernel import (
 from tidegate.schemas.cells import WEIGHT_ONE
 from tidegate.schemas.control import PolicyPush, decode_control, encode_control
 
-__all__ = ["load", "take"]
+__all__ = ["SavedSources", "load", "take"]
 
 Ints = npt.NDArray[np.int64]
 _CHUNK_COLUMNS = ("slot", "code", "bin", "count", "weight")
 
 
+class SavedSources(Protocol):
+    """What a stage has heard of those who write its log."""
+
+    @property
+    def now_ms(self) -> int:
+        """The largest append time seen."""
+
+    def records(self) -> list[SourceRecord]:
+        """Of each of them."""
+
+
 def take(
-    state: Partition, *, partition: int, boundary: int, offset: int, sources: Sources
+    state: Partition,
+    *,
+    partition: int,
+    boundary: int,
+    offset: int,
+    sources: SavedSources,
+    start_offset: int | None = None,
 ) -> Snapshot:
-    """The standing at `boundary`, which was crossed by the record at log offset `offset`."""
+    """The standing at `boundary`, which was crossed by the record at log offset `offset`. start_offset: from
+    where the window is read again, where the log isn't evaluate's."""
     traffic = state.traffic
     slots = traffic.keys.in_order()
     services = _service_slots(traffic, slots)
@@ -48,11 +66,17 @@ def take(
             "judgements": [_judgement(judgement, slots) for judgement in state.judgements()],
             "candidate": _candidate(state),
             "in_force": state.in_force.save(),
+            "facts": traffic.facts.save(),
+            "aliases": traffic.aliases.save(
+                {slot: place for place, slot in enumerate(slots.tolist())}
+            ),
+            "more": state.save_more(),
         }
     )
-    start_offset = min(
-        traffic.pending.start_offset(boundary, offset), traffic.metrics.start_offset(offset)
-    )
+    if start_offset is None:
+        start_offset = min(
+            traffic.pending.start_offset(boundary, offset), traffic.metrics.start_offset(offset)
+        )
     manifest = Manifest(
         partition=partition,
         boundary=boundary,
@@ -72,18 +96,18 @@ def load(state: Partition, manifest: bytes, chunks: list[bytes]) -> Manifest:
     traffic = state.traffic
     slots = np.array([traffic.restore_key(s, t) for s, t in saved["keys"]], np.int64)
     state.in_force.load(saved["in_force"])
+    traffic.facts.load(saved["facts"])
+    traffic.aliases.load(saved["aliases"], slots)
     traffic.metrics.load(saved["metrics"])
     if saved["candidate"] is not None:
         push, since_boundary = saved["candidate"]
         asked = decode_control(push)
         assert isinstance(asked, PolicyPush)
-        tried = Judgement(
-            state.policy, traffic.keys.capacity, partitions_count=state.partitions_count
-        )
-        state.candidate = Candidate(asked, tried, since_boundary)
+        state.candidate = Candidate(asked, state.new_judgement(state.policy), since_boundary)
     for judgement, rows in zip(state.judgements(), saved["judgements"], strict=True):
         _load_judgement(judgement, rows, traffic, slots)
     state.heed_limits()
+    state.load_more(saved["more"])
     if not len(slots):
         return read
     _load(traffic.seen, saved["seen"], slots)

@@ -18,7 +18,7 @@ from tidegate.rules.sources import SourceRecord
 __all__ = ["CHUNK_BYTES_MAX", "Manifest", "Snapshot", "assemble", "cut", "dense", "sparse"]
 
 CHUNK_BYTES_MAX = 500_000
-FORMAT = 1
+FORMAT = 2
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,12 @@ class StateColumns:
             shape = (capacity - len(old), width) if width else (capacity - len(old),)
             setattr(self, name, np.concatenate((old, np.full(shape, unused, dtype))))
 
+    def copy(self, source: int, to: int) -> None:
+        """Makes a row equal to another."""
+        for name in self.spec:
+            column = getattr(self, name)
+            column[to] = column[source]
+
     def reset(self, slots: npt.NDArray[np.int64]) -> None:
         """Makes rows unused again."""
         for name, (_, unused, _) in self.spec.items():

@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules import hardness, services
+from tidegate.rules.aliases import Aliases
 from tidegate.rules.exemplars import Exemplars
+from tidegate.rules.facts import Facts
 from tidegate.rules.hardness import Hardness
 from tidegate.rules.host_metrics import HostMetrics
 from tidegate.rules.instances import Instances
@@ -54,12 +56,27 @@ class Traffic:
         self.instances = Instances()
         self.metrics = HostMetrics()
         self.pending = Pending()
+        self.facts = Facts()
+        self.aliases = Aliases()
         self.overflow_instances = 0
         """Of the newest boundary."""
         self.other_slot = -1
 
     def slot_of(self, service: str, target: str, *, may_add: bool = True) -> tuple[int, bool]:
-        """(slot, is_overflow). Keys beyond a limit share the slot `other`, which is never judged."""
+        """(slot or code, is_overflow), of what spans say. Keys beyond a limit share the slot `other`, which is
+        never judged."""
+        number = self.aliases.number.get((service, target))
+        if number is None:
+            return self.slot_named(service, target, may_add=may_add)
+        called = self.facts.callee((service, target)) or target
+        slot, is_overflow = self.slot_named(service, called, may_add=may_add)
+        if is_overflow:
+            return slot, True
+        self.aliases.place(number, slot)
+        return self.aliases.code(number), False
+
+    def slot_named(self, service: str, target: str, *, may_add: bool = True) -> tuple[int, bool]:
+        """(slot, is_overflow), of the key that has this name."""
         if not may_add:
             known = self.keys.by_key.get((service, target))
             return (self._other(), True) if known is None else (known, False)
@@ -137,14 +154,44 @@ class Traffic:
         ended_services = np.unique(self.keys.service_slot[ends])
         # Cells of later buckets may have come for a key that ends here (a job that runs once an hour):
         # it keeps its slot, and begins anew when they are merged.
-        waiting = self.pending.slots() | self.exemplars.waiting_slots()
-        waiting |= self.instances.waiting_slots()
+        self.aliases.end(ends.tolist())
+        waiting = self.aliases.slots_of(self.waiting()) | self.instances.waiting_slots()
         for slot in ends.tolist():
             if slot not in waiting:
+                self.aliases.unplace(slot)
                 self.keys.remove(slot)
         in_order = self.keys.in_order()
         seen = in_order[self.seen.last_boundary[in_order] >= 0]
         self.services.reset(np.setdiff1d(ended_services, self.keys.service_slot[seen]))
+
+    def waiting(self) -> set[int]:
+        """Slots and codes under which cells or exemplars wait."""
+        return self.pending.slots() | self.exemplars.waiting_slots()
+
+    def take_over(self, homes: dict[int, int]) -> None:
+        """Adds everything that is a sum of some edges to others' (slot -> whose), and frees their slots."""
+        seen = self.seen
+        for source, to in homes.items():
+            for column in self.hardness.columns().values():
+                column[to] += column[source]
+            self.exemplars.take_over(source, to)
+            seen.last_boundary[to] = max(seen.last_boundary[to], seen.last_boundary[source])
+            made = (int(seen.made_boundary[slot]) for slot in (source, to))
+            seen.made_boundary[to] = min((m for m in made if m >= 0), default=-1)
+        self.windows.take_over(homes)
+        for former in self.aliases.formers:
+            former.slot = homes.get(former.slot, former.slot)
+        self.release(list(homes))
+
+    def release(self, slots: list[int]) -> None:
+        """Frees slots of edges that have no name or no traffic any more."""
+        ends = np.array(slots, np.int64)
+        self.seen.reset(ends)
+        self.hardness.reset(ends)
+        self.exemplars.forget(ends)
+        self.instances.forget(ends)
+        for slot in slots:
+            self.keys.remove(slot)
 
     def _other(self) -> int:
         if self.other_slot < 0:

@@ -96,6 +96,21 @@ class Windows:
         self.long_sums[:, slots] = 0
         self.sketches.free(slots)
 
+    def take_over(self, homes: dict[int, int]) -> None:
+        """Adds rows to others (row -> which), all at once, and frees them."""
+        for source, to in homes.items():
+            for sums in (self.fast, self.window, self.long):
+                sums[to] += sums[source]
+            self.long_sums[:, to] += self.long_sums[:, source]
+            self.sketches.take_over(source, to)
+        place = np.arange(len(self.window), dtype=np.int32)
+        place[list(homes)] = list(homes.values())
+        for held in (self._chunks, self.long_cells):
+            for chunks in held.values():
+                for chunk in chunks:
+                    chunk.slot = place[chunk.slot]
+        self.reset(np.array(list(homes), np.int64))
+
     def advance(self, boundary: int) -> None:
         """Lets buckets leave. Call before `merge` of that boundary."""
         if self.boundary is None:
