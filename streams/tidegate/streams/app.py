@@ -1,4 +1,4 @@
-"""The Faust app of a worker, and running it: ingest as a service in it, evaluate as its agent.
+"""The Faust app of a worker, and running it: ingest as a service in it, the other stages as its agents.
 
 No `faust` command is needed: `run_worker` starts the app, waits for a signal or the app's end, and
 stops it. (Its worker would insist on port 6066, and a second worker on one machine would die of it.)
@@ -17,7 +17,7 @@ import faust
 from faust.types import TP
 
 from tidegate.streams.errors import Failure
-from tidegate.streams.exactly import ExactApp, ExactTableManager
+from tidegate.streams.exactly import ExactApp, ExactTable, ExactTableManager
 from tidegate.streams.faust_security import broker_credentials, broker_url
 from tidegate.streams.logs import get_logger
 from tidegate.streams.metrics import MetricsServer, WorkerMetrics
@@ -25,21 +25,27 @@ from tidegate.streams.source_topics import (
     BrokerAwayError,
     SourceTopics,
     TopicFacts,
+    TopicForbiddenError,
     TopicMissingError,
 )
-from tidegate.streams.worker_settings import EVALUATE, INGEST, WorkerSettings
+from tidegate.streams.worker_settings import EVALUATE, GRAPH, INGEST, WorkerSettings
 
 if TYPE_CHECKING:
     from tidegate.rules.policy import Policy
+    from tidegate.schemas.topics import Topics
     from tidegate.streams.evaluate import Evaluation
+    from tidegate.streams.log_stage import LogStage
+    from tidegate.streams.pairing import PairingStage
     from tidegate.streams.sequencer import Sequencer
+
+    Stage = Evaluation | Sequencer | PairingStage
 
 __all__ = ["build_app", "run_worker"]
 
 RECORD_BYTES_MAX = 1_048_576
 """Ours stay under 512 kB; see the topics' settings."""
 HELD_RECORDS_MAX = 128
-"""Of partials, waiting for the agent: up to 512 kB each."""
+"""Of a log, waiting for its agent: up to 512 kB each."""
 _RETRY_S = 1.0
 
 log = get_logger("worker")
@@ -88,14 +94,12 @@ def build_app(
         loghandlers=[],
         logging_config=None,
         autodiscover=False,
+        Table=ExactTable,
         TableManager=ExactTableManager,
     )
-    if EVALUATE in settings.roles:
-        evaluation = _add_evaluate(app, settings, policy, metrics, facts)
-        app.starts = _Starts(evaluation)
-        if settings.topics.control in facts:
-            sequencer = _add_sequencer(app, settings, policy, metrics, facts)
-            app.starts = _Starts(evaluation, sequencer)
+    stages = _add_stages(app, settings, policy, metrics, facts)
+    if stages:
+        app.starts = _Starts(*stages)
     else:
         app.producer_only = True
     if INGEST in settings.roles:
@@ -107,38 +111,67 @@ def build_app(
     return app
 
 
-def _add_evaluate(
+def _add_stages(
     app: ExactApp,
     settings: WorkerSettings,
     policy: "Policy",
     metrics: WorkerMetrics,
     facts: Mapping[str, TopicFacts],
-) -> "Evaluation":
-    from tidegate.streams.evaluate import Evaluation
+) -> "list[Stage]":
+    """The agents of the roles, and their answers over HTTP."""
+    from tidegate.streams.graph_pages import graph_pages
+    from tidegate.streams.log_stage import evaluate_stage, graph_stage
 
     topics = settings.topics
     count = facts[topics.partials].partitions_count
-    found = facts[topics.snapshots_changelog].partitions_count
+    stages: list[Stage] = []
+    if EVALUATE in settings.roles:
+        stage = evaluate_stage(topics, policy, partitions_count=count)
+        stages.append(_add_log_stage(app, topics, stage, metrics, facts))
+        if topics.control in facts:
+            stages.append(_add_sequencer(app, settings, policy, metrics, facts))
+        if topics.pairs in facts:
+            from tidegate.streams.pairing import add_pairing
+
+            stages.append(add_pairing(app, settings, metrics, facts))
+    graph = None
+    if GRAPH in settings.roles and topics.graph in facts:
+        stage = graph_stage(topics, policy, partitions_count=count)
+        graph = _add_log_stage(app, topics, stage, metrics, facts)
+        stages.append(graph)
+    metrics.pages |= graph_pages(graph, topics.graph)
+    return stages
+
+
+def _add_log_stage(
+    app: ExactApp,
+    topics: "Topics",
+    stage: "LogStage",
+    metrics: WorkerMetrics,
+    facts: Mapping[str, TopicFacts],
+) -> "Evaluation":
+    from tidegate.streams.evaluate import Evaluation
+
+    count = facts[stage.log].partitions_count
+    found = facts[stage.changelog].partitions_count
     if found != count:
         raise Failure(
-            f"topic {topics.snapshots_changelog} has {found} partitions and {topics.partials} has "
-            f"{count}; they must be equal: `tidegate topics check` says how to mend it"
+            f"topic {stage.changelog} has {found} partitions and {stage.log} has {count}; they must be "
+            "equal: `tidegate topics check` says how to mend it"
         )
-    partials = app.topic(
-        topics.partials,
+    log_topic = app.topic(
+        stage.log,
         key_type=bytes,
         value_type=bytes,
         key_serializer="raw",
         value_serializer="raw",
         partitions=count,
     )
-    table = app.Table(
-        topics.snapshots_table, key_type=bytes, value_type=bytes, partitions=count, default=None
-    )
-    evaluation = Evaluation(app, table, topics, policy, metrics, partitions_count=count)
+    table = app.Table(stage.table, key_type=bytes, value_type=bytes, partitions=count, default=None)
+    evaluation = Evaluation(app, table, topics, stage, metrics)
 
-    @app.agent(partials, name="evaluate")
-    async def evaluate(stream: faust.StreamT[bytes]) -> None:
+    @app.agent(log_topic, name=stage.name)
+    async def feed(stream: faust.StreamT[bytes]) -> None:
         async for event in stream.noack().events():
             await evaluation.take(event.message)
 
@@ -184,7 +217,7 @@ def _add_sequencer(
 class _Starts:
     """From where partitions are read, asked of every stage."""
 
-    def __init__(self, *stages: "Evaluation | Sequencer") -> None:
+    def __init__(self, *stages: "Stage") -> None:
         self.stages = stages
 
     def start_offsets(self) -> Mapping[TP, int]:
@@ -253,19 +286,12 @@ async def _topics_or_stop(
     settings: WorkerSettings, stop: asyncio.Event
 ) -> dict[str, TopicFacts] | None:
     """Facts of all topics that the roles need; waits for missing ones, and says so once."""
-    topics = settings.topics
-    names = [topics.partials]
-    if INGEST in settings.roles:
-        names += [topics.otlp_spans, topics.dlq]
-    if EVALUATE in settings.roles:
-        names += [topics.decisions, topics.health, topics.snapshots_changelog]
-        names += [topics.alerts, topics.shadow]
     broker = _source_topics(settings)
-    said = ""
+    needed, said = _needed_topics(settings), ""
     while not stop.is_set():
         try:
-            facts = await asyncio.to_thread(broker.facts, names)
-            return facts | await asyncio.to_thread(_control_facts, broker, settings)
+            facts = await asyncio.to_thread(broker.facts, needed)
+            return facts | await asyncio.to_thread(_optional_facts, broker, settings)
         except TopicMissingError as problem:
             text = f"missing topics: {', '.join(sorted(problem.names))}; waiting for them. Make them with `tidegate topics create`"
         except BrokerAwayError as problem:
@@ -279,19 +305,49 @@ async def _topics_or_stop(
     return None
 
 
-def _control_facts(broker: SourceTopics, settings: WorkerSettings) -> dict[str, TopicFacts]:
-    """Of the control topic; without it workers run on the policy they were started with."""
-    topic = settings.topics.control
-    if EVALUATE not in settings.roles:
-        return {}
-    try:
-        return broker.facts([topic])
-    except TopicMissingError:
-        log.warning(
-            f"topic {topic} is missing: policies and overrides can't be pushed; make it with "
-            "`tidegate topics create`, then restart this worker"
-        )
-        return {}
+def _needed_topics(settings: WorkerSettings) -> list[str]:
+    """Those without which a worker waits. One that does everything goes on without the graph stage: its
+    topics may be missing in an installation that an older version made."""
+    topics, roles = settings.topics, settings.roles
+    names = {topics.partials: None}
+    if INGEST in roles:
+        names |= dict.fromkeys([topics.otlp_spans, topics.dlq])
+    if EVALUATE in roles:
+        names |= dict.fromkeys([topics.snapshots_changelog, topics.shadow])
+    if roles & {EVALUATE, GRAPH}:
+        names |= dict.fromkeys([topics.decisions, topics.health, topics.alerts])
+    if GRAPH in roles and EVALUATE not in roles:
+        names |= dict.fromkeys(_graph_topics(topics))
+    return list(names)
+
+
+def _graph_topics(topics: "Topics") -> list[str]:
+    return [topics.graph, topics.graph_snapshots_changelog]
+
+
+def _optional_facts(broker: SourceTopics, settings: WorkerSettings) -> dict[str, TopicFacts]:
+    """Of the topics that workers do without; says what they do without. All of a group, or none."""
+    topics, roles = settings.topics, settings.roles
+    groups = []
+    if EVALUATE in roles:
+        groups.append(([topics.control], "policies and overrides can't be pushed"))
+        groups.append(([topics.pairs], "callees' names are not learned"))
+    if roles >= {EVALUATE, GRAPH}:
+        names = _graph_topics(topics)
+        groups.append((names, "this worker goes on without the graph stage"))
+    found: dict[str, TopicFacts] = {}
+    for names, without in groups:
+        try:
+            found |= broker.facts(names)
+        except (TopicMissingError, TopicForbiddenError) as problem:
+            what, remedy = "missing", "make it with `tidegate topics create`"
+            if isinstance(problem, TopicForbiddenError):
+                what, remedy = "forbidden", "allow what `tidegate topics acls` lists"
+            for name in problem.names:
+                log.warning(
+                    f"topic {name} is {what}: {without}; {remedy}, then restart this worker"
+                )
+    return found
 
 
 def _source_topics(settings: WorkerSettings) -> SourceTopics:

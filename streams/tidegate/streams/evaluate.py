@@ -1,4 +1,5 @@
-"""evaluate: a Faust agent that feeds each partition's log to its evaluator and publishes what comes out.
+"""evaluate and the graph stage: Faust agents that feed each partition of a log to its evaluator and publish
+what comes out.
 
 On every assignment a partition's memory is discarded and rebuilt from its newest whole snapshot; from
 the snapshot's boundary on it publishes again the same bytes, which readers recognise. So it never
@@ -13,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from faust.types import TP
 
-from tidegate.rules.pipeline import Evaluator, Outputs, PartitionsChangedError, Snapshot
+from tidegate.rules.pipeline import Outputs, PartitionsChangedError, Snapshot
 from tidegate.schemas.topics import Topics
 from tidegate.streams.errors import Failure
 from tidegate.streams.exactly import ExactApp
+from tidegate.streams.log_stage import AnyEvaluator, LogStage
 from tidegate.streams.logs import get_logger
 from tidegate.streams.snapshot_table import (
     chunk_key,
@@ -26,7 +28,7 @@ from tidegate.streams.snapshot_table import (
 )
 
 if TYPE_CHECKING:
-    from tidegate.rules.policy import Policy
+    from tidegate.schemas.graph import GraphView
     from tidegate.streams.metrics import WorkerMetrics
 
 __all__ = ["Evaluation", "OwnedPartition"]
@@ -35,8 +37,6 @@ SNAPSHOTS_KEPT = 2
 ALIVE_S = 90.0
 SEEK_AGAIN_S = 3.0
 TRIES_MAX = 5
-
-log = get_logger("evaluate")
 
 
 @dataclass(slots=True)
@@ -54,8 +54,11 @@ class Gap:
 class OwnedPartition:
     """A partition's memory, from one assignment to the next."""
 
+    partition: int
+    """Of the log."""
     number: int
-    evaluator: Evaluator
+    """Of the evaluator."""
+    evaluator: AnyEvaluator
     expected: int
     """Offset of the next record to feed."""
     kept: list[int] = field(default_factory=list)
@@ -67,21 +70,22 @@ class OwnedPartition:
 
 
 class Evaluation:
-    """All partitions of this worker. Made before the app starts; the agent calls `take`."""
+    """All partitions of a stage that this worker has. Made before the app starts; the agent calls `take`."""
 
     def __init__(
         self,
         app: ExactApp,
         table: Any,
         topics: Topics,
-        policy: "Policy",
+        stage: LogStage,
         metrics: "WorkerMetrics",
-        *,
-        partitions_count: int,
     ) -> None:
+        """table: the stage's, of this app."""
         self._app, self._table, self._topics = app, table, topics
-        self._policy, self._metrics = policy, metrics
-        self._partitions_count = partitions_count
+        self.stage = stage
+        self._metrics = metrics.of_stage(stage.name)
+        self._log = get_logger(stage.name)
+        self._newest_view: GraphView | None = None
         self._owned: dict[int, OwnedPartition] = {}
         self._starts: dict[TP, int] = {}
         self._is_rebuilt = False
@@ -89,7 +93,7 @@ class Evaluation:
         table.on_recover(self._rebuild_or_end)
         app.on_partitions_revoked.connect(self._on_revoked)
         metrics.set_stage(
-            "evaluate", is_ready=lambda: self._is_rebuilt, is_alive=lambda: self.is_alive
+            stage.name, is_ready=lambda: self._is_rebuilt, is_alive=lambda: self.is_alive
         )
 
     @property
@@ -97,6 +101,16 @@ class Evaluation:
         """Whether no record has been in hand for too long."""
         since = self._busy_since_s
         return since is None or time.monotonic() - since < ALIVE_S
+
+    @property
+    def is_owner(self) -> bool:
+        """Whether this worker has any partition of the log."""
+        return bool(self._owned)
+
+    @property
+    def newest_view(self) -> "GraphView | None":
+        """The last graph that was published since the memory was rebuilt."""
+        return self._newest_view
 
     def start_offsets(self) -> Mapping[TP, int]:
         """From where each rebuilt partition must be read."""
@@ -119,7 +133,7 @@ class Evaluation:
         except PartitionsChangedError as problem:
             raise Failure(str(problem)) from problem
         took_s = time.monotonic() - began_s
-        if self._owned.get(owned.number) is not owned:
+        if self._owned.get(owned.partition) is not owned:
             return  # moved meanwhile: its new owner, or our new memory of it, publishes this
         owned.expected = message.offset + 1
         self._measure(owned, outputs, took_s)
@@ -127,7 +141,7 @@ class Evaluation:
         self._busy_since_s = None
 
     async def _accept_gap(self, owned: OwnedPartition, offset: int) -> bool:
-        """Offsets of partials have no holes: where some are missing, reading is sent back to them. Only
+        """Offsets of the log have no holes: where some are missing, reading is sent back to them. Only
         if the log begins after them by now (retention), or nothing helps, is the gap a fact. Until the
         reading has gone back, later records come out of buffers; they are dropped."""
         gap = owned.gap
@@ -136,20 +150,22 @@ class Evaluation:
         now_s = time.monotonic()
         if now_s - gap.sought_s < SEEK_AGAIN_S:
             return False
-        tp = TP(self._topics.partials, owned.number)
+        tp = TP(self.stage.log, owned.partition)
         low = (await self._app.consumer.earliest_offsets(tp))[tp]
         if low > owned.expected or gap.tries >= TRIES_MAX:
-            log.error(
-                "records of partials are gone before they were read",
-                partition=owned.number,
+            self._log.error(
+                "records of the log are gone before they were read",
+                topic=self.stage.log,
+                partition=owned.partition,
                 first=owned.expected,
                 last=offset - 1,
             )
             owned.expected = offset
             return True
-        log.warning(
+        self._log.warning(
             "records were skipped; reading them again",
-            partition=owned.number,
+            topic=self.stage.log,
+            partition=owned.partition,
             first=owned.expected,
         )
         gap.tries += 1
@@ -169,6 +185,8 @@ class Evaluation:
             sends.append(await self._send(getattr(topics, name), key, value, partition=partition))
         if sends:
             await asyncio.gather(*sends)
+        if outputs.views and self._owned.get(owned.partition) is owned:
+            self._newest_view = outputs.views[-1]
         self._metrics.decisions.inc(len(records))
         self._metrics.alerts.inc(len(outputs.alerts))
         self._log_applied(owned, outputs)
@@ -179,7 +197,7 @@ class Evaluation:
         """The audit line of everything operators asked for, in every partition."""
         for boundary, due in outputs.applied:
             record = due.record
-            log.info(
+            self._log.info(
                 "in force",
                 partition=owned.number,
                 boundary=boundary,
@@ -193,31 +211,30 @@ class Evaluation:
 
     async def _save(self, owned: OwnedPartition, snapshot: Snapshot) -> None:
         """Chunks, then the manifest, then the commit, then the deletion of what is too old."""
-        number, boundary = owned.number, snapshot.boundary
+        number, partition, boundary = owned.number, owned.partition, snapshot.boundary
         chunks = {chunk_key(number, boundary, i): chunk for i, chunk in enumerate(snapshot.chunks)}
-        await self._store(number, chunks)
+        await self._store(partition, chunks)
         manifest = manifest_key(number, boundary)
-        await self._store(number, {manifest: snapshot.manifest})
+        await self._store(partition, {manifest: snapshot.manifest})
         owned.keys |= dict.fromkeys([*chunks, manifest])
-        if self._owned.get(number) is not owned:
+        if self._owned.get(partition) is not owned:
             return
-        tp = TP(self._topics.partials, number)
+        tp = TP(self.stage.log, partition)
         await self._app.consumer.commit_exactly(tp, snapshot.start_offset)
         self._metrics.snapshots.inc()
         if boundary not in owned.kept:
             owned.kept = sorted([*owned.kept, boundary])[-SNAPSHOTS_KEPT:]
         if len(owned.kept) == SNAPSHOTS_KEPT:
             old = keys_before(owned.keys, number, owned.kept[0])
-            await self._store(number, dict.fromkeys(old))
+            await self._store(partition, dict.fromkeys(old))
             for key in old:
                 del owned.keys[key]
 
     async def _store(self, partition: int, rows: Mapping[bytes, bytes | None]) -> None:
         """Straight to the changelog. `Table.send_changelog` goes through a buffer whose futures may
         never end after an error, and needs an event that is acknowledged."""
-        changelog = self._topics.snapshots_changelog
         sends = [
-            await self._send(changelog, key, value, partition=partition)
+            await self._send(self.stage.changelog, key, value, partition=partition)
             for key, value in rows.items()
         ]
         await asyncio.gather(*sends)
@@ -236,7 +253,8 @@ class Evaluation:
         self._is_rebuilt = False
         self._owned = {}
         self._starts = {}
-        self._metrics.policies.clear()
+        self._newest_view = None
+        self._metrics.forget_policies()
 
     async def _rebuild_or_end(self) -> None:
         """Faust swallows what a recovery callback raises."""
@@ -247,7 +265,15 @@ class Evaluation:
 
     async def _rebuild(self) -> None:
         consumer = self._app.consumer
-        tps = sorted(tp for tp in consumer.assignment() if tp.topic == self._topics.partials)
+        assigned = consumer.assignment()
+        mine = sorted(tp for tp in assigned if tp.topic == self.stage.log)
+        tps = [tp for tp in mine if TP(self.stage.changelog, tp.partition) in assigned]
+        if len(tps) < len(mine):
+            self._log.error(
+                "partitions were assigned without their snapshots, and are left alone: the worker that "
+                "leads the group can't see the topic; `tidegate topics acls` lists what it must be allowed",
+                topic=self.stage.changelog,
+            )
         earliest = await consumer.earliest_offsets(*tps) if tps else {}
         owned, starts = {}, {}
         for tp in tps:
@@ -255,9 +281,10 @@ class Evaluation:
             low = earliest[tp]
             if one.expected < low:
                 if one.expected > 0 or low > 0:
-                    log.warning(
+                    self._log.warning(
                         "the log's beginning is past its retention; levels may differ from those "
                         "of a worker that read it",
+                        topic=tp.topic,
                         partition=tp.partition,
                         needed=one.expected,
                         first=low,
@@ -266,49 +293,45 @@ class Evaluation:
             owned[tp.partition] = one
             starts[tp] = one.expected
         self._owned, self._starts = owned, starts
-        self._is_rebuilt = True
+        self._is_rebuilt = len(tps) == len(mine)
         self._metrics.rebuilds.inc(len(owned))
-        log.info(
-            "partitions rebuilt",
+        self._log.info(
+            "partitions rebuilt" if self.stage.name == "evaluate" else "graph stage rebuilt",
             partitions={p: one.expected for p, one in sorted(owned.items())},
         )
 
     def _restored(self, partition: int) -> OwnedPartition:
         """From the newest snapshot that is whole; from the log's beginning where there is none."""
+        evaluators = self.stage.evaluators
+        number = evaluators.first_number + partition
         rows: Mapping[bytes, bytes] = dict(self._table.data.items())
         keys: dict[bytes, None] = {
-            key: None for key in rows if key.decode().startswith(f"{partition}/")
+            key: None for key in rows if key.decode().startswith(f"{number}/")
         }
-        for stored in newest_first(rows, partition):
+        for stored in newest_first(rows, number):
             try:
-                evaluator = Evaluator.restore(
-                    partition,
-                    self._policy,
-                    stored.manifest,
-                    stored.chunks,
-                    partitions_count=self._partitions_count,
-                )
+                evaluator = evaluators.restore(number, stored.manifest, stored.chunks)
             except ValueError as problem:
-                log.warning("a snapshot is not whole", partition=partition, problem=str(problem))
+                self._log.warning(
+                    "a snapshot is not whole", partition=partition, problem=str(problem)
+                )
                 continue
             start = start_offset_of(stored.manifest)
-            return OwnedPartition(partition, evaluator, start, [stored.boundary], keys)
-        evaluator = Evaluator(partition, self._policy, partitions_count=self._partitions_count)
-        return OwnedPartition(partition, evaluator, 0, [], keys)
+            return OwnedPartition(partition, number, evaluator, start, [stored.boundary], keys)
+        return OwnedPartition(partition, number, evaluators.begin(number), 0, [], keys)
 
     # ---- measures ----
 
     def _measure(self, owned: OwnedPartition, outputs: Outputs, took_s: float) -> None:
-        metrics, label = self._metrics, str(owned.number)
-        metrics.partials.inc()
+        metrics = self._metrics
+        metrics.records.inc()
         metrics.count(outputs.counters)
         if boundaries := outputs.counters.get("boundaries", 0):
             metrics.step_s.observe(took_s / boundaries)
-        metrics.policies[owned.number] = owned.evaluator.state.policy.label
-        if outputs.boundary is not None:
-            metrics.boundary.labels(label).set(outputs.boundary)
-        if outputs.watermark_ms is not None:
-            metrics.watermark_delay_s.labels(label).set(time.time() - outputs.watermark_ms / 1000)
+        metrics.in_force(owned.partition, owned.evaluator.state.policy.label)
+        metrics.reached(
+            owned.partition, boundary=outputs.boundary, watermark_ms=outputs.watermark_ms
+        )
 
 
 def start_offset_of(manifest: bytes) -> int:
