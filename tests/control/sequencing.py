@@ -1,4 +1,6 @@
-"""A worker's sequencer in the test's own process, and what it has written into each partition of partials."""
+"""A worker's sequencer in the test's own process, and what it has written into each partition of partials and
+into health.
+"""
 
 import asyncio
 import time
@@ -12,6 +14,7 @@ from confluent_kafka import Producer
 from tests.streams.evaluating import Running, running
 from tests.streams.live import log_of
 from tidegate.schemas.control import ControlEntry, ControlRecord, encode_control
+from tidegate.schemas.health import decode_health
 from tidegate.schemas.partials import decode_partials
 from tidegate.schemas.topics import Topics
 from tidegate.streams.exactly import ExactApp
@@ -70,19 +73,31 @@ def entries_of(config: Mapping[str, str], topics: Topics) -> dict[int, list[Cont
     return found
 
 
-def break_after(sends: int, topic: str) -> Callable[[ExactApp], object]:
-    """A worker that dies after so many sends to a topic."""
+def entries_of_health(config: Mapping[str, str], topics: Topics) -> list[ControlEntry]:
+    """As `entries_of`, of the graph stage's log."""
+    heard: list[ControlEntry] = []
+    for record in log_of(config, topics.health):
+        for entry in decode_health(record.value or b"").control:
+            if not heard or entry.seq > heard[-1].seq:
+                heard.append(entry)
+    return heard
+
+
+def break_after(sends: int, *topics: str) -> Callable[[ExactApp], object]:
+    """A worker that dies after so many sends of control entries: to topics, in the order in which they are
+    sent."""
 
     def prepare(app: ExactApp) -> None:
         send, done = app.producer.send, [0]
 
-        async def broken(name: str, *arguments: Any, **named: Any) -> Any:
-            if name == topic:
+        async def broken(name: str, key: bytes | None, *arguments: Any, **named: Any) -> Any:
+            is_asked = key is None and name in topics
+            if is_asked:
                 if done[0] >= sends:
                     raise RuntimeError("killed here")
                 done[0] += 1
-            sent = await send(name, *arguments, **named)
-            if name == topic:
+            sent = await send(name, key, *arguments, **named)
+            if is_asked:
                 await sent  # it is in the log when the worker dies
             return sent
 

@@ -37,14 +37,15 @@ from tidegate.schemas.control import (
     decode_control,
     encode_control,
 )
-from tidegate.schemas.partials import RECORD_BYTES_MAX, decode_partials
+from tidegate.schemas.health import decode_health, encode_control_for_graph
+from tidegate.schemas.partials import RECORD_BYTES_MAX, decode_partials, encode_aside
 from tidegate.streams.control_topic import (
     BEHIND_MAX_MS,
     Accepted,
     Refused,
+    batches_of,
     entry_of,
     in_force,
-    partials_of,
 )
 
 HOUR_MS = 3_600_000
@@ -317,7 +318,9 @@ class Partition:
 
 
 def sent(records: list[Accepted]) -> list[bytes]:
-    return list(partials_of(records, TOPIC_ID, partitions_count=3))
+    return [
+        encode_aside(partitions_count=3, control=batch) for batch in batches_of(records, TOPIC_ID)
+    ]
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -356,7 +359,7 @@ def test_what_is_told_rises_in_number_and_is_taken_from_the_topic_unchanged(
     assert len(kept) <= 3
 
 
-# ---- records of partials ----
+# ---- records of partials and of health ----
 
 
 def test_many_entries_share_a_record_and_each_record_stays_below_the_limit() -> None:
@@ -372,3 +375,7 @@ def test_many_entries_share_a_record_and_each_record_stays_below_the_limit() -> 
         entries += read_back.control
     assert entries == [entry_of(one, TOPIC_ID) for one in many]
     assert [entry.seq for entry in entries] == list(range(3_000))
+    batches = batches_of(many, TOPIC_ID)
+    for_graph = [encode_control_for_graph(batch) for batch in batches]
+    assert all(len(record) < RECORD_BYTES_MAX for record in for_graph)
+    assert [e for record in for_graph for e in decode_health(record).control] == entries

@@ -1,4 +1,4 @@
-"""The sequencer on a real broker: every partition's log gets the same entries, whatever dies when."""
+"""The sequencer on a real broker: every log gets the same entries, whatever dies when."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.control.asked import abort, bad_push, clear, latch, override, promote, push, silence
-from tests.control.sequencing import ask_all, break_after, entries_of, sequencing
+from tests.control.sequencing import ask_all, break_after, entries_of, entries_of_health, sequencing
 from tests.kafka import KafkaCluster
 from tests.streams.live import Worker, log_of, make_topics, until
 from tidegate.rules.policy import policy_from_content
@@ -19,6 +19,7 @@ from tidegate.streams.exactly import ExactApp
 from tidegate.streams.sequencer import Sequencer
 
 PARTITIONS = 3
+LOGS = PARTITIONS + 1
 BOUNDARY_MS = 500
 
 
@@ -37,12 +38,14 @@ class Installation:
         ask_all(self.config, self.topics, *records)
 
     def seqs(self) -> list[list[int]]:
-        """Offsets of the entries in each partition."""
+        """Offsets of the entries in each log: partitions of partials, then health."""
         found = entries_of(self.config, self.topics)
-        return [[entry.seq for entry in found.get(p, [])] for p in range(PARTITIONS)]
+        logs = [found.get(p, []) for p in range(PARTITIONS)]
+        logs.append(entries_of_health(self.config, self.topics))
+        return [[entry.seq for entry in log] for log in logs]
 
     def has(self, *seqs: int) -> bool:
-        return self.seqs() == [list(seqs)] * PARTITIONS
+        return self.seqs() == [list(seqs)] * LOGS
 
 
 @pytest.fixture
@@ -72,6 +75,7 @@ def test_a_record_reaches_every_partition_with_its_boundary_and_its_policy(
     asyncio.run(run())
     found = entries_of(installation.config, installation.topics)
     assert found[0] == found[1] == found[2]
+    assert entries_of_health(installation.config, installation.topics) == found[0]
     asked = log_of(installation.config, installation.topics.control)
     for entry, record in zip(found[0], asked, strict=True):
         assert entry.seq == record.offset
@@ -87,7 +91,7 @@ def place(installation: Installation) -> tuple[dict[str, str], Topics, Path]:
     return installation.config, installation.topics, installation.folder
 
 
-@pytest.mark.parametrize("sends", [0, 1, 2, 4, 5, 7])
+@pytest.mark.parametrize("sends", [0, 1, 3, 5, 7, 9])
 def test_a_sequencer_that_dies_between_two_partitions_leaves_nothing_that_its_successor_does_not_mend(
     installation: Installation, sends: int
 ) -> None:
@@ -95,9 +99,10 @@ def test_a_sequencer_that_dies_between_two_partitions_leaves_nothing_that_its_su
     installation.ask(push("shop"), now(override(), until_ms=60_000))
 
     async def run() -> None:
-        before = break_after(sends, installation.topics.partials)
+        topics = installation.topics
+        before = break_after(sends, topics.partials, topics.health)
         async with sequencing(*place(installation), before=before) as worker:
-            if sends >= PARTITIONS:  # it dies at a record that comes while it lives
+            if sends >= LOGS:  # it dies at a record that comes while it lives
                 await worker.until(lambda: installation.has(0, 1))
             installation.ask(now(override("edge:a->b"), until_ms=60_000), latch())
             await asyncio.wait_for(worker.app.ended.wait(), 60)
@@ -108,6 +113,7 @@ def test_a_sequencer_that_dies_between_two_partitions_leaves_nothing_that_its_su
     asyncio.run(run())
     found = entries_of(installation.config, installation.topics)
     assert found[0] == found[1] == found[2]
+    assert entries_of_health(installation.config, installation.topics) == found[0]
 
 
 def test_a_bad_policy_is_refused_with_all_that_is_wrong_and_the_last_good_one_stays(
@@ -185,7 +191,7 @@ def test_an_empty_control_topic_sends_nothing(installation: Installation) -> Non
             assert not worker.app.ended.is_set()
 
     asyncio.run(run())
-    assert installation.seqs() == [[], [], []]
+    assert installation.seqs() == [[]] * LOGS
 
 
 @pytest.mark.parametrize("lost", [0, 1])

@@ -138,13 +138,15 @@ class Run:
     config: Mapping[str, str]
     topics: Topics
     partials: int
+    has_graph: bool = True
+    """Whether a graph stage runs."""
 
     def published(self) -> list[LogRecord]:
         """The decisions topic as it is now."""
         return log_of(self.config, self.topics.decisions)
 
     def wait_for_boundary(self, boundary: int, *, within_s: float = 90.0) -> None:
-        """Until every partition's lease says that it was evaluated beyond a boundary."""
+        """Until the lease of every partition, and of the graph stage, says that it is beyond a boundary."""
 
         def is_done() -> bool:
             newest: Counter[int] = Counter()
@@ -152,16 +154,17 @@ class Run:
                 if record.value is not None and (record.key or b"").startswith(b"lease:"):
                     stamp = _stamps.decode(record.value)
                     newest[stamp.partition] = max(newest[stamp.partition], stamp.boundary)
-            return len(newest) == self.partials and min(newest.values()) > boundary
+            numbers = range(self.partials + self.has_graph)
+            return all(newest[number] > boundary for number in numbers)
 
         until(is_done, within_s=within_s, what=f"boundary {boundary}", every_s=0.5)
 
     def decisions(self, end_boundary: int) -> Decisions:
-        """Those published up to a boundary; a decision published again must be the same bytes."""
+        """evaluate's, published up to a boundary; one that is published again must be the same bytes."""
         out: Decisions = {}
         for record in self.published():
             key = (record.key or b"").decode()
-            if record.value is None or key.startswith("lease:"):
+            if record.value is None or not key.startswith(("service:", "edge:")):
                 continue
             at = (key, _stamps.decode(record.value).boundary)
             if at[1] <= end_boundary:

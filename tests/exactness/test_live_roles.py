@@ -1,5 +1,5 @@
-"""The first law on a live run of any input: late spans, clocks an hour ahead, garbage, with an ingest and
-an evaluate worker killed. What was published follows from the internal log, byte for byte.
+"""The first law on a live run of any input: late spans, clocks an hour ahead, garbage, with an ingest, an
+evaluate and a graph worker killed. What was published follows from the internal log, byte for byte.
 """
 
 import time
@@ -36,9 +36,12 @@ def test_decisions_follow_from_the_log_whatever_comes_and_whoever_is_killed(
         worker("ingest", "i2"),
         worker("evaluate", "e1") as evaluate,
         worker("evaluate", "e2") as other,
+        worker("graph", "g1") as graph,
+        worker("graph", "g2"),
     ):
         evaluate.wait_for("partitions rebuilt")
         other.wait_for("partitions rebuilt")
+        graph.wait_for("graph stage rebuilt")
         for second in range(46):
             traffic.run(1, per_s=60, error_ratio=0.6 if 8 <= second < 30 else 0.02)
             for age_ms in (700, 3_000, 12_000, 29_000, 45_000):
@@ -48,6 +51,8 @@ def test_decisions_follow_from_the_log_whatever_comes_and_whoever_is_killed(
                 ingest.kill()
             if second == 22:
                 evaluate.kill()
+            if second == 24:
+                graph.kill()
             if second == 25:
                 garbage(config, topics.otlp_spans)
         traffic.flush()

@@ -174,6 +174,8 @@ class Installation:
         out = Delays(self.partials)
         for record in sorted(log_of(self.config, self.topics.health), key=lambda r: r.offset):
             health = decode_health(record.value or b"")
+            if health.control:
+                continue
             one = out.ms[health.partition]
             one.setdefault(health.boundary, record.append_ms - health.boundary * BOUNDARY_MS)
             out.labels[health.partition][health.boundary] = health.policy

@@ -269,7 +269,7 @@ def test_a_pushed_policy_is_in_force_again_where_all_snapshots_were_lost(
             )
             live.settle()
             assert second.worker.stop() == 0
-    lines = second.events("in force")
+    lines = [line for line in second.events("in force") if line["stage"] == "evaluate"]
     assert {(line["partition"], line["kind"]) for line in lines} == {
         (partition, kind) for partition in (0, 1) for kind in ("PolicyPush", "OverrideSet")
     }

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-__all__ = ["FAILED", "OracleSpan", "spans_of_record"]
+__all__ = [
+    "FAILED",
+    "TIMEOUT",
+    "OracleSpan",
+    "outcome_of",
+    "service_of",
+    "spans_of_record",
+    "target_of",
+]
 
 OK, CLIENT_ERROR, CANCELLED, THROTTLED, SERVER_ERROR, TIMEOUT = range(6)
 FAILED = (THROTTLED, SERVER_ERROR, TIMEOUT)
@@ -39,7 +47,7 @@ def spans_of_record(value: bytes) -> list[OracleSpan]:
     request = ExportTraceServiceRequest()
     request.ParseFromString(value)
     found = [
-        (_service(resource.resource.attributes), span)
+        (service_of(resource.resource.attributes), span)
         for resource in request.resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
@@ -58,11 +66,11 @@ def spans_of_record(value: bytes) -> list[OracleSpan]:
 def _read(service: str, span: Span, calls: Sequence[Span]) -> OracleSpan:
     is_call = span.kind in (Span.SPAN_KIND_CLIENT, Span.SPAN_KIND_PRODUCER)
     attributes = _attributes(span.attributes)
-    outcome = _outcome(span)
+    outcome = outcome_of(span)
     effect = _EFFECTS[attributes.get("tidegate.effect", "")]
     is_judged = not is_call and effect == 0
     return OracleSpan(
-        key=(service, _target(span, attributes) if is_call else ""),
+        key=(service, target_of(span) if is_call else ""),
         bucket=span.end_time_unix_nano // 500_000_000,
         outcome=outcome,
         effect=effect,
@@ -70,7 +78,7 @@ def _read(service: str, span: Span, calls: Sequence[Span]) -> OracleSpan:
         weight=_weight(span.trace_state),
         is_inherited=is_judged
         and outcome in FAILED
-        and any(_outcome(call) in FAILED for call in calls),
+        and any(outcome_of(call) in FAILED for call in calls),
         self_ns=_duration_ns(span) - (_covered_ns(span, calls) if is_judged else 0),
     )
 
@@ -90,7 +98,8 @@ def _covered_ns(span: Span, calls: Sequence[Span]) -> int:
     return covered
 
 
-def _service(attributes: object) -> str:
+def service_of(attributes: object) -> str:
+    """The name of a resource's service."""
     found = _attributes(attributes)
     name, namespace = found.get("service.name", ""), found.get("service.namespace", "")
     if not name:
@@ -106,7 +115,9 @@ def _attributes(attributes: object) -> dict[str, str]:
     return out
 
 
-def _target(span: Span, found: dict[str, str]) -> str:
+def target_of(span: Span) -> str:
+    """Whom a call is for, by what its span says."""
+    found = _attributes(span.attributes)
     if "peer.service" in found:
         return found["peer.service"]
     if "db.system.name" in found:
@@ -114,7 +125,8 @@ def _target(span: Span, found: dict[str, str]) -> str:
     return found.get("server.address") or span.name
 
 
-def _outcome(span: Span) -> int:
+def outcome_of(span: Span) -> int:
+    """One of six, 0 to 5, as `schemas.outcome` numbers them."""
     found = _attributes(span.attributes)
     http = int(found.get("http.response.status_code", 0))
     if http:

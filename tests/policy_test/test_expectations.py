@@ -175,7 +175,7 @@ REFUSED_WHENS = [
 ]  # fmt: skip
 REFUSED_CHECKS = [
     ("", "is empty; give a scope and what is expected of it: service:payments level>=open"),
-    ("payments level=open", "'payments' is not a scope; expected service:NAME or edge:CALLER->TARGET, or `alert`"),
+    ("payments level=open", "'payments' is not a scope; expected service:NAME, edge:CALLER->CALLEE, inbound:NAME or graph:ENTRY, or `alert`"),
     (PAY, "'service:pay' expects nothing; give a scope and a predicate: service:payments level=open"),
     (f"{PAY} level=opne", "'opne' is no level; did you mean `open`?"),
     (f"{PAY} level", "level is compared with nothing; give level=…"),

@@ -1,4 +1,4 @@
-"""The whole path on a secured broker with least access lists: exporter, ingest, evaluate, client, each as
+"""The whole path on a secured broker with least access lists: exporter, ingest, evaluate, graph, client, each as
 its own user. No secret may show up in what a worker prints."""
 
 import os
@@ -16,30 +16,35 @@ from opentelemetry.trace import SpanKind
 from tests.conftest import SecuredFactory
 from tests.kafka import KafkaCluster
 from tests.security.test_secured_kafka import TOPICS, USERS, config_of, secured
+from tests.streams.live import log_of, until
 from tidegate.client import Client
 from tidegate.client.otel import KafkaSpanExporter
+from tidegate.schemas.scope import lease_key
 from tidegate.streams.acls import Role
 from tidegate.streams.topics_admin import create_topics
 
 __all__ = ["SecuredFactory", "secured"]
 
 pytestmark = pytest.mark.timeout(180)
+PARTITIONS = 2
+ROLES = (Role.INGEST, Role.EVALUATE, Role.GRAPH)
 
 
 def test_spans_become_decisions_with_least_access(secured: KafkaCluster, tmp_path: Path) -> None:
-    create_topics(config_of(secured, Role.TOOLS), TOPICS, partitions_count=2)
-    logs = [tmp_path / f"{role.value}.log" for role in (Role.INGEST, Role.EVALUATE)]
-    workers = [
-        worker(secured, role, log)
-        for role, log in zip((Role.INGEST, Role.EVALUATE), logs, strict=True)
-    ]
+    create_topics(config_of(secured, Role.TOOLS), TOPICS, partitions_count=PARTITIONS)
+    logs = [tmp_path / f"{role.value}.log" for role in ROLES]
+    workers = [worker(secured, role, log) for role, log in zip(ROLES, logs, strict=True)]
     try:
         assert serve_until_decided(secured), "\n".join(log.read_text()[-3_000:] for log in logs)
+        tools = config_of(secured, Role.TOOLS)
+        until(lambda: log_of(tools, TOPICS.graph), what="a graph", every_s=0.5)
+        lease = lease_key(PARTITIONS).encode()
+        until(lambda: lease in {r.key for r in log_of(tools, TOPICS.decisions)}, every_s=0.5)
     finally:
         for process in workers:
             process.terminate()
         codes = [process.wait(30) for process in workers]
-    assert codes == [0, 0]
+    assert codes == [0] * len(ROLES)
     told = "".join(log.read_text() for log in logs)
     assert not [secret for secret in USERS.values() if secret in told]
 

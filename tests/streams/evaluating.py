@@ -1,5 +1,5 @@
-"""evaluate in the test's own process, on a log of partials that the test writes: for tests that look at
-one moment of it.
+"""evaluate, and the graph stage if asked for, in the test's own process, on a log of partials that the test
+writes: for tests that look at one moment of it.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from tidegate.streams.kafka_log import Span, log_spans
 from tidegate.streams.metrics import WorkerMetrics
 from tidegate.streams.snapshot_table import newest_first
 from tidegate.streams.source_topics import SourceTopics
-from tidegate.streams.worker_settings import EVALUATE, WorkerSettings
+from tidegate.streams.worker_settings import EVALUATE, GRAPH, WorkerSettings
 
 POLICY = builtin_policy("default")
 SOURCE = Source("source", 0)
@@ -101,6 +101,7 @@ class Running:
     app: ExactApp
     evaluation: Evaluation
     metrics: WorkerMetrics
+    graph: Evaluation | None = None
 
     def owned(self, partition: int) -> Any:
         """A partition's memory."""
@@ -133,35 +134,38 @@ async def running(
     *,
     before: Callable[[ExactApp], object] = lambda _: None,
     has_control: bool = False,
+    has_graph: bool = False,
 ) -> AsyncIterator[Running]:
-    """An evaluate worker, with a sequencer where there is a control topic; `before` is called with the app
-    before it starts."""
+    """An evaluate worker, with a sequencer where there is a control topic, and with the graph stage if asked
+    for; `before` is called with the app before it starts."""
     settings = WorkerSettings(
         kafka=config,
         topics=topics,
-        roles=frozenset({EVALUATE}),
+        roles=frozenset({EVALUATE, GRAPH} if has_graph else {EVALUATE}),
         session_timeout_ms=6_000,
         heartbeat_ms=1_000,
     )
     metrics = WorkerMetrics()
     names = [topics.partials, topics.snapshots_changelog, *([topics.control] * has_control)]
+    if has_graph:
+        names += [topics.health, topics.graph, topics.graph_snapshots_changelog]
     facts = await asyncio.to_thread(SourceTopics({**config, "log_level": 0}).facts, names)
     app = build_app(settings, POLICY, metrics, facts, data_dir=str(folder))
-    evaluation = app.starts.stages[0]  # type: ignore[attr-defined]  # watched from outside
-    assert isinstance(evaluation, Evaluation)
+    stages = app.starts.stages  # type: ignore[attr-defined]  # watched from outside
+    by_name = {stage.stage.name: stage for stage in stages if isinstance(stage, Evaluation)}
     before(app)
     app.finalize()
     await app.start()
     try:
-        yield Running(app, evaluation, metrics)
+        yield Running(app, by_name["evaluate"], metrics, by_name.get("graph"))
     finally:
         await app.stop()
 
 
-def committed(config: Mapping[str, str], topics: Topics, partition: int) -> int:
-    """evaluate's committed offset of a partition of partials; below 0 where there is none."""
+def committed(config: Mapping[str, str], topics: Topics, partition: int, *, topic: str = "") -> int:
+    """Committed offset of a partition of partials, or of another topic; below 0 where there is none."""
     consumer = Consumer({**config, "group.id": topics.evaluate_app_id, "log_level": 0})
-    found = consumer.committed([TopicPartition(topics.partials, partition)], timeout=10)
+    found = consumer.committed([TopicPartition(topic or topics.partials, partition)], timeout=10)
     consumer.close()
     return int(found[0].offset)
 

@@ -4,6 +4,7 @@ goes wrong without it.
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -115,6 +116,28 @@ def test_a_table_that_was_not_read_to_its_end_is_read_again(log: Log) -> None:
     assert skipped
     assert starts[0] == newest.start_offset > 0
     log.check()
+
+
+def test_a_table_takes_its_own_changelog_only(log: Log) -> None:
+    """Faust's recovery gives a record of a partition that it no longer has to the table before."""
+
+    async def run() -> None:
+        async with running(log.config, log.topics, log.folder, has_graph=True) as worker:
+            await worker.until(lambda: worker.graph is not None and worker.graph.is_owner)
+            mine, others = log.topics.snapshots_changelog, log.topics.graph_snapshots_changelog
+            events = [
+                SimpleNamespace(
+                    key=f"{number}/1/manifest".encode(),
+                    value=b"x",
+                    message=SimpleNamespace(topic=topic, partition=0, value=b"x"),
+                )
+                for number, topic in enumerate((mine, others))
+            ]
+            table = worker.app.tables[log.topics.snapshots_table]
+            table.apply_changelog_batch(events)
+            assert list(table.data) == [b"0/1/manifest"]
+
+    asyncio.run(run())
 
 
 def test_reading_begins_where_the_restored_snapshot_says(log: Log) -> None:

@@ -21,7 +21,7 @@ from tidegate.streams.metrics import MetricsServer, WorkerMetrics
 from tidegate.streams.worker_settings import WorkerSettings, check_timing
 
 REFUSALS = {
-    "--role graph": "the graph stage is not part of this version",
+    "--role grap": "'ingest', 'evaluate', 'graph'",
     "--session-timeout-s 0": "--session-timeout-s 0: give at least 1",
     "--session-timeout-s nan": "--session-timeout-s nan: give at least 1",
     "--session-timeout-s 16": "give at most 15",
@@ -77,11 +77,12 @@ def test_a_worker_waits_for_its_broker_and_topics_and_ends_in_order(
             assert other.stop() == 0
         until(lambda: ask(port, "/readyz")[0] == 200, what="/readyz")
         traffic.run(2)
-        until(lambda: value_of(port, "tidegate_decisions_total") > 0, what="decisions")
+        published = 'tidegate_decisions_total{stage="evaluate"}'
+        until(lambda: value_of(port, published) > 0, what="decisions")
         assert value_of(port, "tidegate_ingest_records_total") > 0
-        delay = 'tidegate_watermark_delay_seconds{partition="0"}'
+        delay = 'tidegate_watermark_delay_seconds{partition="0",stage="evaluate"}'
         until(lambda: 0 < value_of(port, delay) < 5, what="a small delay")
-        assert value_of(port, "tidegate_boundary_step_seconds_count") > 0
+        assert value_of(port, 'tidegate_boundary_step_seconds_count{stage="evaluate"}') > 0
         assert ask(port, "/other")[0] == 404
         began_s = time.monotonic()
         worker.process.send_signal(signal.SIGINT)

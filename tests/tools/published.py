@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from tidegate.client import testing
 from tidegate.schemas.cells import EFFECT_SHIFT, WEIGHT_ONE
 from tidegate.schemas.decision import Decision, LevelName
-from tidegate.schemas.health import Health, HealthRecord, decode_health, encode_health
+from tidegate.schemas.health import NUMBERS, Health, HealthRecord, decode_health, encode_health
 from tidegate.schemas.level import level_named
 from tidegate.schemas.outcome import Effect, Outcome
 
@@ -83,6 +83,7 @@ def health(
         bin=np.full(3 * n, 300, np.uint16),
         count=np.tile(np.array([ok, failed, shed], np.int32), n),
         weight=np.full(3 * n, WEIGHT_ONE, np.int32),
+        numbers={name: np.zeros(n, dtype) for name, dtype in NUMBERS.items()},
     )
     (data,) = encode_health(record)
     return decode_health(data)

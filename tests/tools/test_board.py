@@ -4,7 +4,9 @@ import msgspec
 import pytest
 
 from tests.tools.published import T_MS, B, decision, health
+from tidegate.schemas.control import ControlEntry
 from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
+from tidegate.schemas.health import decode_health, encode_control_for_graph
 from tidegate.streams.board import Board, Row
 
 PAY = "edge:web->pay"
@@ -118,3 +120,11 @@ def test_a_scope_is_stale_once_its_partitions_lease_has_run_out() -> None:
 def test_bytes_that_are_no_decision_are_an_error_that_names_why() -> None:
     with pytest.raises(msgspec.DecodeError):
         Board().apply_decision(b"service:x", b"{}", now_ms=T_MS)
+
+
+def test_what_operators_ask_for_stands_on_health_too_and_is_no_scope() -> None:
+    board = Board()
+    asked = encode_control_for_graph([ControlEntry("topic", 0, B, b"{}")])
+    board.apply_health(decode_health(asked))
+    board.apply_health(health(keys=[("pay", "")], ok=9))
+    assert only_row(board).scope == "service:pay"

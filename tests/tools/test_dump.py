@@ -12,7 +12,9 @@ from tests.tools.published import B, decision, health
 from tidegate.rules.policy import builtin_policy, load_policy
 from tidegate.schemas.alert import Alert, encode_alert
 from tidegate.schemas.control import ControlEntry, OverrideSet, PolicyPush, encode_control
-from tidegate.schemas.decision import Decision, encode_decision
+from tidegate.schemas.decision import Decision, Lease, encode_decision, encode_lease
+from tidegate.schemas.graph import GraphView, encode_view
+from tidegate.schemas.health import encode_control_for_graph
 from tidegate.schemas.partials import Blocks, Source, Watermark, encode_partials
 from tidegate.schemas.points import Metric, MetricPoint, Temporality
 from tidegate.schemas.topics import Topics
@@ -30,9 +32,12 @@ POLICY = builtin_policy("default")
 Captured = pytest.CaptureFixture[bytes]
 
 
-def header(decisions_end: int, *, partials: int = 1, alerts_low: int = 0) -> DumpHeader:
+def header(
+    decisions_end: int, *, partials: int = 1, alerts_low: int = 0, graphs_end: int = 0
+) -> DumpHeader:
     spans = [Span(TOPICS.decisions, 0, 0, decisions_end)]
-    spans += [Span(TOPICS.alerts, 0, alerts_low, 100)]
+    spans += [Span(TOPICS.alerts, 0, alerts_low, 100), Span(TOPICS.health, 0, 0, 10)]
+    spans += [Span(TOPICS.graph, 0, 0, graphs_end)] if graphs_end else []
     spans += [Span(TOPICS.partials, number, 0, 10) for number in range(partials)]
     return DumpHeader(
         partials=TOPICS.partials,
@@ -40,8 +45,10 @@ def header(decisions_end: int, *, partials: int = 1, alerts_low: int = 0) -> Dum
         alerts=TOPICS.alerts,
         shadow=TOPICS.shadow,
         health=TOPICS.health,
+        graph=TOPICS.graph,
         control=TOPICS.control,
         snapshots=TOPICS.snapshots_changelog,
+        graph_snapshots=TOPICS.graph_snapshots_changelog,
         spans=spans,
     )
 
@@ -192,6 +199,13 @@ def health_of(boundary: int, *, ok: int = 7) -> LogRecord:
     return LogRecord(TOPICS.health, 0, 0, 0, b"0", msgspec.msgpack.encode(shown))
 
 
+def graph_of(boundary: int, *, part: int = 0, version: int = 1) -> LogRecord:
+    view = GraphView(
+        version=version, boundary=boundary, window_end_ms=boundary * 500, part=part, parts=part + 1
+    )
+    return LogRecord(TOPICS.graph, 0, 0, 0, f"part:{part}".encode(), encode_view(view))
+
+
 def appended(*records: LogRecord) -> list[Appended]:
     return [appended_of(header(0), record) for record in records]
 
@@ -286,6 +300,65 @@ def test_what_was_published_beside_decisions_before_the_snapshot_is_not_compared
     log.appended = appended(alert(1, B + 5), alert(2, B + 9))
     result = compare(header(1), follows, log)
     assert (result.differences, result.before, result.compared) == ([], 1, 2)
+
+
+LEASE = LogRecord(
+    TOPICS.decisions,
+    0,
+    2,
+    0,
+    b"lease:1",
+    encode_lease(Lease(partition=1, boundary=B + 9, window_end_ms=0, lease_ms=1)),
+)
+
+
+@pytest.mark.parametrize(
+    ("why", "log", "end", "differences"),
+    [
+        ("equal", [graph_of(B), graph_of(B + 5), graph_of(B + 5, part=1)], 3, []),
+        (
+            "written again",
+            [graph_of(B), graph_of(B + 5), graph_of(B), graph_of(B + 5, part=1)],
+            4,
+            [],
+        ),
+        ("compacted", [graph_of(B + 5), graph_of(B + 5, part=1)], 3, []),
+        ("lost", [graph_of(B + 5), graph_of(B + 5, part=1)], 2, ["part:0: boundary"]),
+        ("its newest lost", [graph_of(B)], 9, ["part:0: boundary", "part:1: boundary"]),
+        (
+            "another one",
+            [graph_of(B, version=2), graph_of(B + 5), graph_of(B + 5, part=1)],
+            3,
+            ["tidegate.graph[0] offset 0: part:0: boundary"],
+        ),
+    ],
+)
+def test_graphs_are_compared_by_part_and_boundary_and_may_be_compacted(
+    why: str, log: list[LogRecord], end: int, differences: list[str]
+) -> None:
+    """The graph stage's number is 1 here: its lease says how far it has come."""
+    head = header(3, graphs_end=end)
+    follows = recomputed(A1, A2)
+    records = [graph_of(B), graph_of(B + 5), graph_of(B + 5, part=1)]
+    follows.appended = {one.name: one for one in (appended_of(head, r) for r in records)}
+    follows.ends = {1: [B, B + 5, B + 9]}
+    follows.values["lease:1", B + 9] = LEASE.value or b""
+    shown = published(A1, A2)
+    shown.decisions.append(LEASE)
+    shown.appended = [appended_of(head, record) for record in log]
+    found = compare(head, follows, shown).differences
+    assert len(found) == len(differences), (why, found)
+    for text, expected in zip(found, differences, strict=True):
+        assert expected in text
+
+
+def test_what_the_sequencer_writes_into_health_is_no_work_of_evaluate() -> None:
+    asked = encode_control_for_graph([entry(PUSHED, 3)])
+    record = LogRecord(TOPICS.health, 0, 0, 0, None, asked)
+    _, found = recompute(header(0), [record], POLICY)
+    assert (found.appended, found.undecodable) == ([], [])
+    line = msgspec.json.decode(line_of(header(0), record))
+    assert [shown["seq"] for shown in line["value"]["control"]] == [3]
 
 
 def test_bytes_that_are_no_alert_are_a_difference() -> None:
@@ -455,8 +528,8 @@ def test_half_a_dump_is_refused_and_never_compared(tmp_path: Path, keep: int) ->
 
 def test_what_is_no_dump_is_wrong_usage(tmp_path: Path) -> None:
     path = tmp_path / "x.dump"
-    path.write_bytes(b"tidegate dump 3\nfrom the future")
-    with pytest.raises(UsageError, match="no dump of format 2"):
+    path.write_bytes(b"tidegate dump 4\nfrom the future")
+    with pytest.raises(UsageError, match="no dump of format 3"):
         read_dump(str(path))
     with pytest.raises(UsageError, match="No such file"):
         read_dump(str(tmp_path / "missing"))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.kafka import KafkaCluster
+from tests.streams.live import until
 from tidegate.schemas.topics import Topics
 from tidegate.streams import cli
 from tidegate.streams.errors import Failure, UsageError
@@ -50,6 +51,8 @@ def test_fix_alters_ours_leaves_the_spans_topic_and_never_touches_partials_parti
         (topics.decisions, "cleanup.policy"),
         (topics.snapshots_changelog, "partitions"),
     } <= fixed
+    # A broker describes what was altered a moment later.
+    until(lambda: len(check_topics(config, topics).findings) == 1, every_s=0.5)
     (left,) = check_topics(config, topics).findings
     assert (left.topic, left.what) == (topics.otlp_spans, "cleanup.policy")
     assert "the topic is yours" in left.remedy

@@ -13,10 +13,13 @@ def test_the_names_are_those_of_the_design() -> None:
         "tidegate.partials",
         "tidegate.decisions",
         "tidegate.health",
+        "tidegate.pairs",
+        "tidegate.graph",
         "tidegate.alerts",
         "tidegate.shadow",
         "tidegate.dlq",
         "tidegate-evaluate-snapshots-changelog",
+        "tidegate-evaluate-graph-snapshots-changelog",
     ]
 
 
@@ -43,7 +46,8 @@ def test_topics_whose_append_times_are_read_are_stamped_by_the_broker() -> None:
         if spec.config.get("message.timestamp.type") == "LogAppendTime"
     }
     assert stamped == {
-        f"tidegate.{name}" for name in ("partials", "decisions", "health", "control", "shadow")
+        f"tidegate.{name}"
+        for name in ("partials", "decisions", "health", "control", "shadow", "pairs")
     }
 
 

@@ -18,6 +18,8 @@ class Role(StrEnum):
     """A worker with `--role ingest`."""
     EVALUATE = "evaluate"
     """A worker with `--role evaluate`."""
+    GRAPH = "graph"
+    """A worker with `--role graph`."""
     ALERT = "alert"
     """`tidegate alert`."""
     CLIENT = "client"
@@ -25,10 +27,12 @@ class Role(StrEnum):
     EXPORTER = "exporter"
     """What writes spans: KafkaSpanExporter, a Collector."""
     OPERATOR = "operator"
-    """Who runs `tidegate override`, `silence` and `policy push`."""
+    """Who runs `tidegate override`, `silence`, `policy push`, `graph` and `findings`."""
     TOOLS = "tools"
     """An operator's `tidegate topics create|check` and `tidegate dump`."""
 
+
+_LEADER = "leads the group: hands out its topics to workers of all roles"
 
 ROLES: tuple[str, ...] = tuple(role.value for role in Role)
 
@@ -53,19 +57,47 @@ def role_access(role: Role, topics: Topics) -> tuple[Access, ...]:
             _topic(topics.otlp_metrics, "consumes metrics", "READ"),
             _group(topics.metrics_group, "commits what it has delivered"),
             _topic(topics.partials, "writes blocks and watermarks", "WRITE"),
+            _topic(topics.pairs, "writes spans of sampled traces", "WRITE"),
             _topic(topics.dlq, "keeps undecodable records", "WRITE"),
         )
     if role is Role.EVALUATE:
         return (
-            _topic(topics.partials, "consumes blocks; the sequencer writes", "READ", "WRITE"),
+            _topic(
+                topics.partials,
+                "consumes blocks; pairing and the sequencer write",
+                "READ",
+                "WRITE",
+            ),
             _topic(topics.control, "what operators ask for", "READ"),
+            _topic(topics.pairs, "learns who answers whom", "READ"),
             _group(topics.evaluate_app_id, "commits behind its snapshots"),
             _topic(topics.snapshots_changelog, "snapshots, read back at start", "READ", "WRITE"),
             _topic(topics.decisions, "publishes decisions and leases", "WRITE"),
-            _topic(topics.health, "publishes scores", "WRITE"),
+            _topic(topics.health, "publishes scores; the sequencer writes", "WRITE"),
             _topic(topics.alerts, "publishes alerts", "WRITE"),
             _topic(topics.shadow, "publishes what is tried", "WRITE"),
             _topic(topics.dlq, "keeps undecodable records", "WRITE"),
+            _topic(topics.graph_snapshots_changelog, _LEADER, "DESCRIBE"),
+        )
+    if role is Role.GRAPH:
+        return (
+            _topic(topics.health, "consumes increments and scores", "READ"),
+            *(
+                _topic(name, _LEADER, "DESCRIBE")
+                for name in (
+                    topics.partials,
+                    topics.pairs,
+                    topics.control,
+                    topics.snapshots_changelog,
+                )
+            ),
+            _group(topics.evaluate_app_id, "commits behind its snapshots"),
+            _topic(
+                topics.graph_snapshots_changelog, "snapshots, read back at start", "READ", "WRITE"
+            ),
+            _topic(topics.decisions, "publishes decisions and a lease", "WRITE"),
+            _topic(topics.alerts, "publishes alerts", "WRITE"),
+            _topic(topics.graph, "publishes the graph", "WRITE"),
         )
     if role is Role.ALERT:
         return (
@@ -84,6 +116,7 @@ def role_access(role: Role, topics: Topics) -> tuple[Access, ...]:
         return (
             _topic(topics.control, "asks for policies, overrides, silences", "READ", "WRITE"),
             _topic(topics.decisions, "the kill switch; sees what came of it", "READ", "WRITE"),
+            _topic(topics.graph, "sees the graph and its findings", "READ"),
         )
     ours = [spec for spec in topics.specs() if spec.is_ours]
     theirs = [spec for spec in topics.specs() if not spec.is_ours]

@@ -94,7 +94,9 @@ class Board:
         return decision
 
     def apply_health(self, record: HealthRecord) -> None:
-        """Takes one part of a boundary of one partition."""
+        """Takes one part of a boundary of one partition; nothing of what the sequencer writes there."""
+        if record.partition < 0:
+            return
         newest = self._boundary.get(record.partition, 0)
         if record.boundary < newest:
             return  # published again after a takeover

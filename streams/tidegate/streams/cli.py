@@ -25,6 +25,8 @@ COMMAND_MODULES = {
     "topics": "topics_admin",
     "run": "run",
     "watch": "watch",
+    "graph": "graph_command",
+    "findings": "findings_command",
     "replay": "replay",
     "dump": "dump",
     "policy": "policy_command",
@@ -51,6 +53,7 @@ examples:
   tidegate topics create --brokers localhost:9092     make the topics
   tidegate run --brokers localhost:9092               start a worker
   tidegate watch --brokers localhost:9092             follow levels as a table
+  tidegate graph --brokers localhost:9092             who calls whom, and how well
   tidegate replay traces.jsonl.zst --out decisions.jsonl
 
 exit status: 0 done, 1 failure, 2 wrong usage, 130 interrupted

@@ -19,6 +19,8 @@ from tidegate.streams.dump import DumpHeader
 from tidegate.streams.kafka_log import LogRecord
 
 __all__ = [
+    "NEVER",
+    "SEQUENCER",
     "Appended",
     "Comparison",
     "Name",
@@ -28,6 +30,12 @@ __all__ = [
     "boundary_of",
     "compare",
 ]
+
+
+SEQUENCER = -1
+"""Partition of what the sequencer writes into health: that follows from the control topic."""
+NEVER = 1 << 62
+"""A boundary after all others."""
 
 
 class _Stamp(msgspec.Struct, frozen=True):
@@ -41,6 +49,14 @@ class _Stamp(msgspec.Struct, frozen=True):
     """Of a boundary's health."""
 
 
+class _ViewStamp(msgspec.Struct, frozen=True):
+    """As _Stamp, of a graph: there is one."""
+
+    boundary: int
+    part: int
+
+
+_view_stamp = msgspec.json.Decoder(_ViewStamp)
 _json_stamp = msgspec.json.Decoder(_Stamp)
 _packed_stamp = msgspec.msgpack.Decoder(_Stamp)
 _DIGEST_BYTES = 16
@@ -53,15 +69,15 @@ class Name(NamedTuple):
     key: str
     boundary: int
     number: int
-    """An alert's event, a part of a boundary's health, else 0."""
+    """An alert's event, a part of a boundary's health or graph, else 0."""
 
 
 class Appended(NamedTuple):
-    """A record of alerts, of the shadow or of health."""
+    """A record of alerts, of the shadow, of health or of the graph."""
 
     name: Name
     partition: int
-    """Of evaluate."""
+    """Of evaluate; the graph stage's number follows the last; SEQUENCER."""
     topic_partition: int
     offset: int
     value: bytes
@@ -70,7 +86,7 @@ class Appended(NamedTuple):
 
 @dataclass(slots=True)
 class Recomputed:
-    """What follows from the partials, all partitions."""
+    """What follows from the partials, all partitions, and from health."""
 
     decisions: list[Decision] = field(default_factory=list)
     """Ordered by boundary, then scope."""
@@ -79,11 +95,15 @@ class Recomputed:
     tombstones: set[str] = field(default_factory=set)
     appended: dict[Name, Appended] = field(default_factory=dict)
     counters: Counter[str] = field(default_factory=Counter)
+    """Of evaluate."""
+    graph_counters: Counter[str] = field(default_factory=Counter)
     begins_after: dict[int, int] = field(default_factory=dict)
     """Partition -> boundary of the snapshot it begins from, where its log is cut."""
     ends: dict[int, list[int]] = field(default_factory=dict)
     """Partition -> the last boundary of each record that stepped one. A worker publishes all of a record
     before it takes the next."""
+    left_out: list[str] = field(default_factory=list)
+    """What can't be recomputed, and why, for people."""
 
 
 @dataclass(slots=True)
@@ -121,10 +141,14 @@ def appended_of(header: DumpHeader, record: LogRecord) -> Appended:
     """A record of the broker, or one that was recomputed (offset -1). Raises msgspec.DecodeError for what
     is none of ours."""
     value = record.value or b""
+    key = (record.key or b"").decode(errors="replace")
+    if record.topic == header.graph:
+        view = _view_stamp.decode(value)
+        name = Name(record.topic, key, view.boundary, view.part)
+        return Appended(name, header.partitions_count, record.partition, record.offset, value)
     is_health = record.topic == header.health
     stamp = (_packed_stamp if is_health else _json_stamp).decode(value)
     number = stamp.part if is_health else stamp.number if record.topic == header.alerts else 0
-    key = (record.key or b"").decode(errors="replace")
     if is_health:
         value = hashlib.blake2b(value, digest_size=_DIGEST_BYTES).digest()
     name = Name(record.topic, key, stamp.boundary, number)
@@ -218,12 +242,15 @@ def _compare_appended(
     done: dict[int, int],
     result: Comparison,
 ) -> None:
-    """Alerts, shadow and health: nothing is compacted away, but what is old."""
+    """Alerts, shadow and health: nothing is missing, but what is old. The graph: but what is newer."""
     seen: set[Name] = set()
+    newest: dict[str, int] = {}
     firsts: dict[tuple[str, int, int], int] = {}
     for one in records:
         name = one.name
         seen.add(name)
+        if name.topic == header.graph:
+            newest[name.key] = max(newest.get(name.key, 0), name.boundary)
         firsts.setdefault((name.topic, one.topic_partition, one.partition), name.boundary)
         if name.boundary <= recomputed.begins_after.get(one.partition, 0):
             result.before += 1
@@ -232,6 +259,9 @@ def _compare_appended(
         expected = recomputed.appended.get(name)
         where = f"{name.topic}[{one.topic_partition}] offset {one.offset}: {_text(name)}"
         _tell(result, where, one.value, None if expected is None else expected.value)
+    graphs_count = sum(one.name.topic == header.graph for one in records)
+    graphs_end = sum(span.end for span in header.spans if span.topic == header.graph)
+    is_graph_whole = graphs_count == graphs_end
     cut: dict[str, list[int]] = {}
     for span in header.spans:
         if span.low:
@@ -242,6 +272,8 @@ def _compare_appended(
             continue
         if name.boundary > whole.get(lost.partition, 0):
             result.pending += 1
+        elif not is_graph_whole and name.boundary < newest.get(name.key, 0):
+            result.compacted += 1
         elif any(
             name.boundary <= firsts.get((name.topic, p, lost.partition), name.boundary)
             for p in cut.get(name.topic, [])

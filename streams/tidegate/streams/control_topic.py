@@ -27,7 +27,7 @@ from tidegate.schemas.control import (
     decode_control,
     encode_control,
 )
-from tidegate.schemas.partials import RECORD_BYTES_MAX, encode_aside
+from tidegate.schemas.partials import RECORD_BYTES_MAX
 from tidegate.streams.control_check import problems_of
 
 __all__ = [
@@ -35,9 +35,9 @@ __all__ = [
     "ControlLog",
     "InForce",
     "Refused",
+    "batches_of",
     "entry_of",
     "in_force",
-    "partials_of",
 ]
 
 BEHIND_MAX_MS = 6 * 3_600_000
@@ -256,19 +256,18 @@ def entry_of(one: Accepted, topic_id: str) -> ControlEntry:
     )
 
 
-def partials_of(
-    accepted: Iterable[Accepted], topic_id: str, *, partitions_count: int
-) -> Iterator[bytes]:
-    """Records of partials, the same for each partition: many entries each, below RECORD_BYTES_MAX."""
+def batches_of(accepted: Iterable[Accepted], topic_id: str) -> Iterator[list[ControlEntry]]:
+    """As they stand in each log, many in a record: whether of partials or of health, it stays below
+    RECORD_BYTES_MAX."""
     batch: list[ControlEntry] = []
     bytes_count = _ENTRY_BYTES
     for one in accepted:
         entry = entry_of(one, topic_id)
         more = len(entry.record) + len(entry.policy) + len(topic_id) + _ENTRY_BYTES
         if batch and bytes_count + more >= RECORD_BYTES_MAX:
-            yield encode_aside(partitions_count=partitions_count, control=batch)
+            yield batch
             batch, bytes_count = [], _ENTRY_BYTES
         batch.append(entry)
         bytes_count += more
     if batch:
-        yield encode_aside(partitions_count=partitions_count, control=batch)
+        yield batch

@@ -49,10 +49,11 @@ class Flight:
 
 
 class Delivery:
-    """An idempotent producer for blocks and dead letters."""
+    """An idempotent producer for blocks, sampled spans and dead letters."""
 
     def __init__(self, settings: WorkerSettings, spans_topic: str) -> None:
         self._partials, self._dlq = settings.topics.partials, settings.topics.dlq
+        self._pairs = settings.topics.pairs
         self._spans_topic = spans_topic
         self._producer = Producer(
             {
@@ -69,25 +70,15 @@ class Delivery:
         records: Sequence[PackedRecord],
         dead: Sequence[tuple[Message, str]],
         upto: dict[int, tuple[int, int]],
+        *,
+        pairs: Sequence[PackedRecord] = (),
     ) -> Flight:
         """Puts all of it on its way. Blocks before watermarks: a partition's order is kept."""
         flight = Flight(upto)
-
-        def arrived(error: KafkaError | None, _: Message) -> None:
-            flight.waiting -= 1
-            if error is not None and flight.problem is None:
-                flight.problem = f"{self._partials}: a send failed: {error.str()}"
-
         for message, reason in dead:
             self._send_dead(flight, message, reason)
-        for record in records:
-            self._produce(
-                flight,
-                topic=self._partials,
-                value=record.value,
-                partition=record.partition,
-                on_delivery=arrived,
-            )
+        self._send_packed(flight, self._pairs, pairs)
+        self._send_packed(flight, self._partials, records)
         flight.is_sent = True
         return flight
 
@@ -99,6 +90,21 @@ class Delivery:
         """Drops what has not been sent."""
         self._producer.purge()
         self._producer.poll(0)
+
+    def _send_packed(self, flight: Flight, topic: str, records: Sequence[PackedRecord]) -> None:
+        def arrived(error: KafkaError | None, _: Message) -> None:
+            flight.waiting -= 1
+            if error is not None and flight.problem is None:
+                flight.problem = f"{topic}: a send failed: {error.str()}"
+
+        for record in records:
+            self._produce(
+                flight,
+                topic=topic,
+                value=record.value,
+                partition=record.partition,
+                on_delivery=arrived,
+            )
 
     def _send_dead(self, flight: Flight, message: Message, reason: str) -> None:
         """The record as it was, with its headers and ours. One that the dead-letter topic won't take for

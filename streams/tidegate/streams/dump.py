@@ -23,18 +23,18 @@ from tidegate.streams.unpacked import Unpacked
 
 __all__ = ["DumpHeader", "add_parser", "internal_log", "read_dump", "write_dump"]
 
-DUMP_FORMAT = 2
-"""2: alerts, shadow, health and control, too."""
+DUMP_FORMAT = 3
+"""3: the graph, and the snapshots of its stage."""
 _MAGIC = b"tidegate dump %d\n"
 _RECORD_BYTES_MAX = 64 * 1024 * 1024
 _LENGTH_BYTES = 4
 
 _DESCRIPTION = """\
-Writes the internal log of a live run into one file: the partials (what was counted, and when;
-what operators asked for) with offsets and append times, what was published (decisions, health,
-alerts, shadow), the control topic, and, where retention has removed the oldest partials, the
-snapshots to begin from. `tidegate replay --internal FILE` recomputes from it what was published,
-and --compare compares.
+Writes the internal log of a live run into one file: the partials and health (what was counted,
+and when; what operators asked for) with offsets and append times, what was published (decisions,
+alerts, shadow, the graph), the control topic, and, where retention has removed the oldest of
+partials or health, the snapshots to begin from. `tidegate replay --internal FILE` recomputes from
+it what was published, and --compare compares.
 
 With --json it writes a line of JSON for each record instead, to read: of Kafka, or of a dump FILE.
 
@@ -57,17 +57,26 @@ class DumpHeader(msgspec.Struct, frozen=True, kw_only=True):
     alerts: str
     shadow: str
     health: str
+    """What evaluate publishes and the graph stage reads."""
+    graph: str
+    """In the dump only where there is one, as the next one."""
     control: str
-    """In the dump only where there is one."""
     snapshots: str
     """Changelog of evaluate's snapshots; in the dump only where partials don't begin at offset 0."""
+    graph_snapshots: str
+    """Changelog of the graph stage's; in the dump only where health doesn't begin at offset 0."""
     spans: list[Span]
     """Of each partition the offsets that were there."""
 
     @property
-    def appended(self) -> tuple[str, str, str]:
+    def appended(self) -> tuple[str, ...]:
         """Topics of what is published beside decisions."""
-        return self.alerts, self.shadow, self.health
+        return self.alerts, self.shadow, self.health, self.graph
+
+    @property
+    def partitions_count(self) -> int:
+        """Of partials."""
+        return sum(span.topic == self.partials for span in self.spans)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -139,37 +148,44 @@ def read_dump(path: str) -> tuple[DumpHeader, Iterator[LogRecord]]:
 def internal_log(
     config: Mapping[str, str], topics: Topics
 ) -> tuple[DumpHeader, Iterator[LogRecord]]:
-    """What the log holds now. The end of decisions is asked first, that of partials last: whatever was
-    published before then follows from partials that are read too. Raises Failure where the broker doesn't
-    answer.
+    """What the log holds now. The ends of what is published are asked first, then that of health, that of
+    partials last: whatever was published before then follows from records that are read too. Raises
+    Failure where the broker doesn't answer.
     """
-    names = [topics.decisions, topics.alerts, topics.shadow, topics.health]
-    control = [topics.control] if _is_there(config, topics.control) else []
-    spans = log_spans(config, [*names, *control, topics.partials])
-    is_cut = any(span.low for span in spans if span.topic == topics.partials)
-    snapshots = log_spans(config, [topics.snapshots_changelog]) if is_cut else []
+    first = [topics.decisions, topics.alerts, topics.shadow, *_there(config, [topics.graph])]
+    last = [topics.health, *_there(config, [topics.control]), topics.partials]
+    spans = log_spans(config, [*first, *last])
+    cut = {span.topic for span in spans if span.low}
+    changelogs = [topics.snapshots_changelog] if topics.partials in cut else []
+    if topics.health in cut:
+        changelogs += _there(config, [topics.graph_snapshots_changelog])
+    snapshots = log_spans(config, changelogs) if changelogs else []
     header = DumpHeader(
         partials=topics.partials,
         decisions=topics.decisions,
         alerts=topics.alerts,
         shadow=topics.shadow,
         health=topics.health,
+        graph=topics.graph,
         control=topics.control,
         snapshots=topics.snapshots_changelog,
+        graph_snapshots=topics.graph_snapshots_changelog,
         spans=[*snapshots, *spans],
     )
     return header, itertools.chain(read_log(config, snapshots), read_log(config, spans))
 
 
-def _is_there(config: Mapping[str, str], topic: str) -> bool:
-    """Workers run without a control topic, too. Where nothing answers, reading says so."""
+def _there(config: Mapping[str, str], names: list[str]) -> list[str]:
+    """Those of the topics that exist: workers run without some. Where nothing answers, reading says so."""
     from tidegate.streams.source_topics import BrokerAwayError, SourceTopics, TopicMissingError
 
     try:
-        SourceTopics({**config, "error_cb": lambda _: None, "log_level": 0}).facts([topic])
-    except (TopicMissingError, BrokerAwayError):
-        return False
-    return True
+        SourceTopics({**config, "error_cb": lambda _: None, "log_level": 0}).facts(names)
+    except TopicMissingError as problem:
+        return [name for name in names if name not in problem.names]
+    except BrokerAwayError:
+        return []
+    return names
 
 
 def _dump(args: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ from tidegate.rules.policy import PolicyError, policy_from_content
 from tidegate.rules.standing import Manifest
 from tidegate.schemas.cells import SELF_TIME
 from tidegate.schemas.control import ControlEntry
-from tidegate.schemas.health import decode_health
+from tidegate.schemas.facts import Fact, Loop
+from tidegate.schemas.health import decode_health, numbers_of
 from tidegate.schemas.level import LEVEL_NAMES
 from tidegate.schemas.partials import decode_partials
 from tidegate.schemas.points import Metric, MetricPoint, Temporality
@@ -44,7 +45,7 @@ def _decoder(header: DumpHeader, record: LogRecord) -> Callable[[bytes], Any]:
         return _partials
     if record.topic == header.health:
         return _health
-    if record.topic == header.snapshots:
+    if record.topic in (header.snapshots, header.graph_snapshots):
         is_manifest = b"/manifest" in (record.key or b"")
         return _manifest if is_manifest else lambda value: {"bytes": len(value)}
     return msgspec.json.decode
@@ -58,6 +59,8 @@ def _partials(value: bytes) -> dict[str, Any]:
         "watermarks": [msgspec.structs.asdict(mark) for mark in read.watermarks],
         "control": [_entry(entry) for entry in read.control],
         "points": [_point(point) for point in read.points],
+        "facts": [_asdict(fact) for fact in read.facts],
+        "loops": [_asdict(loop) for loop in read.loops],
         "services": read.services,
         "blocks": len(blocks.offset),
         "requests": int(blocks.count[is_request].sum()),
@@ -82,6 +85,10 @@ def _point(point: MetricPoint) -> dict[str, Any]:
     }
 
 
+def _asdict(learned: Fact | Loop) -> dict[str, Any]:
+    return msgspec.structs.asdict(learned)
+
+
 def _name(kind: type[Metric] | type[Temporality], number: int) -> str | int:
     """A newer ingest may write what this version doesn't know."""
     return kind(number).name.lower() if number in list(kind) else number
@@ -89,8 +96,11 @@ def _name(kind: type[Metric] | type[Temporality], number: int) -> str | int:
 
 def _health(value: bytes) -> dict[str, Any]:
     read = decode_health(value)
+    if read.control:
+        return {"control": [_entry(entry) for entry in read.control]}
+    columns = {name: column.tolist() for name, column in numbers_of(read).items()}
     keys = zip(read.keys, read.score, read.level, read.findings, read.p95_us, strict=True)
-    return {
+    shown = {
         "partition": read.partition,
         "boundary": read.boundary,
         "part": read.part,
@@ -104,10 +114,17 @@ def _health(value: bytes) -> dict[str, Any]:
                 "level": LEVEL_NAMES[level],
                 "findings": findings,
                 "p95_us": p95_us,
+                **{name: column[number] for name, column in columns.items()},
+                **({"exemplars": read.exemplars[number]} if number in read.exemplars else {}),
             }
-            for (service, target), score, level, findings, p95_us in keys
+            for number, ((service, target), score, level, findings, p95_us) in enumerate(keys)
         ],
     }
+    more = {
+        "facts": [_asdict(fact) for fact in read.facts],
+        "loops": [_asdict(loop) for loop in read.loops],
+    }
+    return shown | {name: part for name, part in more.items() if part}
 
 
 def _manifest(value: bytes) -> dict[str, Any]:

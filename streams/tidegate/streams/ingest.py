@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 from mode import Service
 
 from tidegate.streams.logs import get_logger
-from tidegate.streams.source_topics import BrokerAwayError, SourceTopics, TopicMissingError
+from tidegate.streams.source_topics import (
+    BrokerAwayError,
+    SourceTopics,
+    TopicFacts,
+    TopicMissingError,
+)
 from tidegate.streams.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -44,6 +49,7 @@ class Ingest(Service):
         self._session: IngestSession | None = None
         self._tick_s = time.monotonic()
         self._said = ""
+        self._said_of_pairs = ""
         metrics.set_stage("ingest", is_ready=lambda: self.is_ready, is_alive=lambda: self.is_alive)
 
     @property
@@ -94,6 +100,7 @@ class Ingest(Service):
             names = self._settings.topics
             try:
                 facts = topics.facts([names.otlp_spans, names.partials, names.dlq])
+                facts |= self._pairs_facts(topics)
                 self._session = IngestSession(
                     self._settings, self._worker_metrics, topics, facts, grace_ms=self._grace_ms
                 )
@@ -117,6 +124,22 @@ class Ingest(Service):
             finally:
                 self._session = None
             self._halt.wait(wait_s)
+
+    def _pairs_facts(self, topics: SourceTopics) -> dict[str, TopicFacts]:
+        """Of the pairs topic. Without it, or without the right to it, a worker of an older installation goes
+        on: callees stay unnamed."""
+        name = self._settings.topics.pairs
+        try:
+            return topics.facts([name])
+        except TopicMissingError:
+            text = f"topic {name} is missing: callees' names are not learned; make it with "
+            text += "`tidegate topics create`, then restart this worker"
+        except BrokerAwayError as problem:
+            text = f"topic {name} can't be asked for: callees' names are not learned ({problem})"
+        if text != self._said_of_pairs:
+            log.warning(text)
+            self._said_of_pairs = text
+        return {}
 
     def _tick(self) -> None:
         self._tick_s = time.monotonic()

@@ -3,7 +3,8 @@ on. The next life begins from what was committed, with a new owner epoch, so not
 evaluate recognises what it sees twice.
 
 One thread runs all of it. What must hold:
-* a source record's offset is committed only after all its blocks, or its dead letter, were delivered;
+* a source record's offset is committed only after all its blocks and sampled spans, or its dead letter,
+  were delivered;
 * a watermark is sent only in a flush that follows a delivered one, and says only what the broker
   confirmed after the last record was read;
 * after a failed delivery no watermark is sent any more (the life ends).
@@ -46,7 +47,8 @@ log = get_logger("ingest")
 
 
 class IngestSession:
-    """Reads, decodes, folds and packs until `stop()` is true. `facts` were true when it was made."""
+    """Reads, decodes, folds and packs until `stop()` is true. `facts` were true when it was made; without
+    the pairs topic among them nothing is sent there."""
 
     def __init__(
         self,
@@ -60,12 +62,14 @@ class IngestSession:
         self._metrics, self._topics = metrics, topics
         self._grace_ms = grace_ms
         self._spans, self._partials = settings.topics.otlp_spans, settings.topics.partials
+        pairs = facts.get(settings.topics.pairs)
         self._flight: Flight | None = None
         self._due_ms = 0
         self._away_since_s: float | None = None
         self._intake = Intake(
             metrics,
             partitions_count=facts[self._partials].partitions_count,
+            pairs_partitions_count=pairs.partitions_count if pairs is not None else 0,
             cells_max=settings.held_cells_max,
         )
         self._delivery = Delivery(settings, self._spans)
@@ -195,7 +199,8 @@ class IngestSession:
         share = self._share
         records, dead = self._intake.flush(marks, [(share.source_id, share.facts.partitions_count)])
         upto = {p: (r.read_to, r.time_ms or 0) for p, r in share.step.readings.items()}
-        self._flight = self._delivery.send(records, dead, upto)
+        pairs = self._intake.flush_pairs()
+        self._flight = self._delivery.send(records, dead, upto, pairs=pairs)
 
     def _settle(self, *, is_waited_for: bool = False) -> None:
         """Serves deliveries; commits what a delivered flight has carried."""

@@ -1,4 +1,5 @@
-"""What ingest has read and not sent yet: blocks in the packer, and records for the dead-letter topic."""
+"""What ingest has read and not sent yet: blocks in the packer, spans of sampled traces, and records for the
+dead-letter topic."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from confluent_kafka import Message
 
 from tidegate.rules.fold import fold
 from tidegate.rules.packing import PackedRecord, Packer, SourceMark
+from tidegate.rules.pairs import PairsPacker, sampled_spans
 from tidegate.schemas.otlp import decode
 from tidegate.schemas.partials import Source
 from tidegate.streams.in_step import Batch
@@ -24,10 +26,19 @@ DEAD_BYTES_MAX = 256 * 1_048_576
 class Intake:
     """Decodes, folds and packs. Holds at most about `cells_max` cells, if its owner heeds `is_full`."""
 
-    def __init__(self, metrics: "WorkerMetrics", *, partitions_count: int, cells_max: int) -> None:
+    def __init__(
+        self,
+        metrics: "WorkerMetrics",
+        *,
+        partitions_count: int,
+        pairs_partitions_count: int,
+        cells_max: int,
+    ) -> None:
+        """partitions_count: of partials. pairs_partitions_count: 0 where nothing is sent to pairing."""
         self._metrics = metrics
         self._cells_max = cells_max
         self._packer = Packer(partitions_count)
+        self._pairs = PairsPacker(pairs_partitions_count) if pairs_partitions_count else None
         self._dead: list[tuple[Message, str]] = []
         self._dead_bytes = 0
         self.batch_records = 1_000
@@ -51,7 +62,7 @@ class Intake:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to send."""
-        return not self.cells_count and not self._dead
+        return not self.cells_count and not self._dead and not self._pairs
 
     def add(self, batch: Batch[Message], source_id: str) -> None:
         """Takes records of the spans topic, which goes by `source_id` in blocks."""
@@ -65,6 +76,8 @@ class Intake:
             offset=np.array(batch.offset, np.int64),
             kafka_ms=np.array(batch.kafka_ms, np.int64),
         )
+        if self._pairs is not None:
+            self._pairs.add(columns, sampled_spans(columns))
         for index, reason in columns.record_errors.items():
             self._dead.append((batch.item[index], reason))
             self._dead_bytes += len(values[index])
@@ -81,14 +94,25 @@ class Intake:
             for kind, count in counters.items():
                 metrics.oddities.labels(kind).inc(count)
 
+    def flush_pairs(self) -> list[PackedRecord]:
+        """Records of pairs: all that is held."""
+        if self._pairs is None:
+            return []
+        if self._pairs.left_out:
+            self._metrics.oddities.labels("pairs_left_out").inc(self._pairs.left_out)
+            self._pairs.left_out = 0
+        return self._pairs.flush()
+
     def flush(
         self, marks: list[SourceMark], listed: list[tuple[str, int]]
     ) -> tuple[list[PackedRecord], list[tuple[Message, str]]]:
-        """(records of partials, dead letters with their reasons): all that is held."""
+        """(records of partials, dead letters with their reasons): all that is held of them."""
         dead, self._dead, self._dead_bytes = self._dead, [], 0
         return self._packer.flush(marks, listed=listed), dead
 
     def forget(self) -> None:
         """Drops what is held: others read it."""
         self._packer.forget()
+        if self._pairs is not None:
+            self._pairs.forget()
         self._dead, self._dead_bytes = [], 0

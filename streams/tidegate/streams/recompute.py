@@ -5,6 +5,7 @@ published. That they are equal is the design's first law, so this is how it is t
 import argparse
 import fnmatch
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import msgspec
 
 from tidegate.schemas.decision import encode_decision
 from tidegate.streams.comparison import (
+    NEVER,
+    SEQUENCER,
     Appended,
     Comparison,
     Published,
@@ -26,8 +29,9 @@ from tidegate.streams.kafka_log import LogRecord, Span
 from tidegate.streams.kafka_options import kafka_config_of, topics_of
 
 if TYPE_CHECKING:
-    from tidegate.rules.pipeline import Evaluator, Outputs
+    from tidegate.rules.pipeline import Outputs
     from tidegate.rules.policy import Policy
+    from tidegate.streams.log_stage import AnyEvaluator, Evaluators
 
 __all__ = ["Comparison", "Recomputed", "compare", "recompute", "recompute_command"]
 
@@ -35,41 +39,63 @@ __all__ = ["Comparison", "Recomputed", "compare", "recompute", "recompute_comman
 def recompute(
     header: DumpHeader, records: Iterable[LogRecord], policy: "Policy"
 ) -> tuple[Recomputed, Published]:
-    """Feeds every partition's partials to an evaluator of its own; gives back what was published, too.
-    `policy` is what workers were started with: what operators pushed is in the partials.
+    """Feeds every partition's partials to an evaluator of its own, and health to the graph stage's; gives
+    back what was published, too. `policy` is what workers were started with: what operators pushed is in
+    these logs.
 
-    A partition whose first records are past their retention begins from the oldest snapshot that the
-    rest continues; raises Failure where there is none.
+    A log whose first records are past their retention begins from the oldest snapshot that the rest
+    continues. Raises Failure where partials have none; without one for health the graph stage is left out,
+    and `left_out` says so.
     """
-    log = _Partials(header, policy)
-    out, published = log.out, Published()
+    from tidegate.streams.log_stage import evaluators_of_graph, evaluators_of_partials
+
+    out, published = Recomputed(), Published()
+    count = header.partitions_count
+    of_partials = evaluators_of_partials(policy, partitions_count=count)
+    of_graph = evaluators_of_graph(policy, partitions_count=count)
+    partials = _Log(header, header.partials, of_partials, out, out.counters)
+    health = _Log(header, header.health, of_graph, out, out.graph_counters)
     for record in records:
         if record.topic == header.partials:
-            log.feed(record)
+            partials.feed(record)
         elif record.topic == header.snapshots:
-            log.remember(record)
+            partials.remember(record)
+        elif record.topic == header.graph_snapshots:
+            health.remember(record)
         elif record.topic == header.decisions:
             published.decisions.append(record)
-        elif record.topic in header.appended:
+        if record.topic == header.health:
+            health.feed(record)
+        if record.topic in header.appended:
             try:
-                published.appended.append(appended_of(header, record))
+                one = appended_of(header, record)
             except msgspec.DecodeError as problem:
                 where = f"{record.topic}[{record.partition}] offset {record.offset}"
                 published.undecodable.append(f"{where}: can't be read ({problem})")
+                continue
+            if one.partition != SEQUENCER:
+                published.appended.append(one)
     out.decisions.sort(key=lambda decision: (decision.boundary, decision.scope))
     return out, published
 
 
-class _Partials:
-    """The evaluators of all partitions, made when their first record comes."""
+class _Log:
+    """The evaluators of all partitions of a log, made when their first record comes."""
 
-    def __init__(self, header: DumpHeader, policy: "Policy") -> None:
-        self.out = Recomputed()
-        self._header, self._policy = header, policy
-        self._spans = {s.partition: s for s in header.spans if s.topic == header.partials}
+    def __init__(
+        self,
+        header: DumpHeader,
+        topic: str,
+        evaluators: "Evaluators",
+        out: Recomputed,
+        counters: Counter[str],
+    ) -> None:
+        self._out, self._counters = out, counters
+        self._header, self._makes = header, evaluators
+        self._spans = {s.partition: s for s in header.spans if s.topic == topic}
         self._snapshots: dict[bytes, bytes] = {}
-        self._evaluators: dict[int, tuple[Evaluator, int]] = {}
-        """With the offset from which on each is fed."""
+        self._evaluators: dict[int, tuple[AnyEvaluator, int] | None] = {}
+        """With the offset from which on each is fed; None for one that can't begin."""
 
     def remember(self, record: LogRecord) -> None:
         """A snapshot that was deleted since is as good as the others: it is older."""
@@ -77,56 +103,59 @@ class _Partials:
             self._snapshots[record.key] = record.value
 
     def feed(self, record: LogRecord) -> None:
-        """One record of partials."""
-        if record.partition not in self._evaluators:
-            self._evaluators[record.partition] = self._begin(self._spans[record.partition])
-        evaluator, start_offset = self._evaluators[record.partition]
-        if record.value is None or record.offset < start_offset:
+        """One record of the log."""
+        number = self._makes.first_number + record.partition
+        if number not in self._evaluators:
+            self._evaluators[number] = self._begin(self._spans[record.partition], number)
+        found = self._evaluators[number]
+        if found is None or record.value is None or record.offset < found[1]:
             return
+        evaluator, out = found[0], self._out
         outputs = evaluator.feed(record.value, offset=record.offset, append_ms=record.append_ms)
-        self.out.decisions += outputs.decisions
-        self.out.counters.update(outputs.counters)
+        out.decisions += outputs.decisions
+        self._counters.update(outputs.counters)
         for key, value in outputs.records():
             if value is None:
-                self.out.tombstones.add(key.decode())
+                out.tombstones.add(key.decode())
             else:
-                self.out.values[key.decode(), boundary_of(value)] = value
-        for one in self._appended(record.partition, outputs):
-            self.out.appended[one.name] = one
+                out.values[key.decode(), boundary_of(value)] = value
+        for one in self._appended(number, outputs):
+            out.appended[one.name] = one
         if outputs.boundary is not None and outputs.counters["boundaries"]:
-            self.out.ends.setdefault(record.partition, []).append(outputs.boundary)
+            out.ends.setdefault(number, []).append(outputs.boundary)
 
-    def _appended(self, partition: int, outputs: "Outputs") -> Iterator[Appended]:
-        """As evaluate sends them."""
+    def _appended(self, number: int, outputs: "Outputs") -> Iterator[Appended]:
+        """As workers send them."""
         header = self._header
-        for name, key, value in outputs.appended(partition):
+        for name, key, value in outputs.appended(number):
             yield appended_of(header, LogRecord(getattr(header, name), 0, -1, 0, key, value))
 
-    def _begin(self, span: Span) -> "tuple[Evaluator, int]":
-        from tidegate.rules.pipeline import Evaluator
+    def _begin(self, span: Span, number: int) -> "tuple[AnyEvaluator, int] | None":
         from tidegate.rules.standing import Manifest
         from tidegate.streams.snapshot_table import newest_first
 
-        number, count = span.partition, len(self._spans)
         if span.low == 0:
-            return Evaluator(number, self._policy, partitions_count=count), 0
+            return self._makes.begin(number), 0
         for stored in reversed(list(newest_first(self._snapshots, number))):
             manifest = msgspec.msgpack.decode(stored.manifest, type=Manifest)
             if not span.low <= manifest.start_offset <= manifest.offset < span.end:
                 continue
             try:
-                evaluator = Evaluator.restore(
-                    number, self._policy, stored.manifest, stored.chunks, partitions_count=count
-                )
+                evaluator = self._makes.restore(number, stored.manifest, stored.chunks)
             except ValueError:
                 continue  # half deleted: a newer one will do
-            self.out.begins_after[number] = manifest.boundary
+            self._out.begins_after[number] = manifest.boundary
             return evaluator, manifest.start_offset
-        raise Failure(
-            f"{span.topic}[{number}]: begins at offset {span.low}, since older records are past their "
-            "retention, and no snapshot was found that the rest continues; try again later, or dump "
-            "while the log is whole"
+        problem = (
+            f"{span.topic}[{span.partition}]: begins at offset {span.low}, since older records are past "
+            "their retention, and no snapshot was found that the rest continues"
         )
+        if span.topic == self._header.partials:
+            raise Failure(f"{problem}; try again later, or dump while the log is whole")
+        # Of an installation that has no graph stage, or had none until now.
+        self._out.begins_after[number] = NEVER
+        self._out.left_out.append(f"{problem}: the graph stage is left out")
+        return None
 
 
 def recompute_command(args: argparse.Namespace) -> int:
@@ -137,6 +166,8 @@ def recompute_command(args: argparse.Namespace) -> int:
     policy = policy_named(args.policy)
     header, records = _internal_log(args)
     recomputed, published = recompute(header, records, policy)
+    for told in recomputed.left_out:
+        sys.stderr.write(f"tidegate: {told}\n")
     if not args.compare:
         with open_output(args.out) as out:
             for decision in recomputed.decisions:

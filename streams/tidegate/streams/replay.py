@@ -9,7 +9,7 @@ import fnmatch
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tidegate.streams.recordings import Problem
     from tidegate.streams.replay_input import InputCounts, ReplayInput
 
-__all__ = ["DecisionWriter", "add_parser"]
+__all__ = ["DecisionWriter", "ProblemPrinter", "add_parser", "check_files", "progress"]
 
 PROBLEMS_SHOWN_MAX = 10
 _STDOUT = "-"
@@ -148,14 +148,7 @@ def _replay(args: argparse.Namespace) -> int:
         raise UsageError("--brokers needs --internal; a recording is read from FILE")
     if not args.files:
         raise UsageError("no FILE given; name recordings, or - for standard input")
-    for file in args.files:
-        if args.files.count(file) > 1:
-            raise UsageError(f"{file} is named twice; its spans would count twice")
-    from tidegate.streams.recordings import STDIN, open_recording
-
-    for file in args.files:
-        if file != STDIN:
-            open_recording(file).close()  # wrong names are told before anything is loaded
+    check_files(args.files)
     from tidegate.streams.policy_option import policy_named
 
     policy = policy_named(args.policy)
@@ -167,10 +160,10 @@ def _replay(args: argparse.Namespace) -> int:
         if is_first_use() and not args.quiet and not args.json:
             sys.stderr.write(f"tidegate: {FIRST_USE}\n")
         offline = Offline(policy)
-        source = ReplayInput(args.files, on_problem=_ProblemPrinter())
+        source = ReplayInput(args.files, on_problem=ProblemPrinter())
         writer = DecisionWriter(out, args.scope)
         started = time.monotonic()
-        with _progress(source, is_shown=not args.quiet and sys.stderr.isatty()):
+        with progress(source, is_shown=not args.quiet and sys.stderr.isatty()):
             for columns, times_ms in source:
                 writer.write(offline.feed_columns(columns, times_ms))
             writer.write(offline.finish())
@@ -186,6 +179,17 @@ def _replay(args: argparse.Namespace) -> int:
             "Collector's file exporter writes them"
         )
     return 0
+
+
+def check_files(files: Sequence[str]) -> None:
+    """Raises UsageError for recordings that can't be opened or are named twice: told before anything is loaded."""
+    from tidegate.streams.recordings import STDIN, open_recording
+
+    for file in files:
+        if files.count(file) > 1:
+            raise UsageError(f"{file} is named twice; its spans would count twice")
+        if file != STDIN:
+            open_recording(file).close()
 
 
 def _summary(counts: "InputCounts", writer: DecisionWriter, elapsed_s: float) -> Summary:
@@ -206,13 +210,14 @@ _SUMMED = frozenset({"boundaries", "cells", "late", "requests", "undecodable"})
 """Said by name elsewhere, or no loss and no oddity."""
 
 
-class _ProblemPrinter:
+class ProblemPrinter:
     """Names the first problems on stderr, and then says once that it goes on counting."""
 
     def __init__(self) -> None:
         self._shown = 0
 
     def __call__(self, problem: "Problem") -> None:
+        """Takes one more."""
         self._shown += 1
         if self._shown <= PROBLEMS_SHOWN_MAX:
             sys.stderr.write(f"tidegate: {problem}\n")
@@ -221,7 +226,7 @@ class _ProblemPrinter:
 
 
 @contextmanager
-def _progress(source: "ReplayInput", *, is_shown: bool) -> Iterator[None]:
+def progress(source: "ReplayInput", *, is_shown: bool) -> Iterator[None]:
     """A bar on stderr by bytes of the files, drawn ten times a second from a thread of rich's own."""
     if not is_shown:
         yield
@@ -236,12 +241,12 @@ def _progress(source: "ReplayInput", *, is_shown: bool) -> Iterator[None]:
         """Bytes and spans so far, read when drawn."""
 
         def render(self, task: Task) -> Text:
-            progress.update(task.id, completed=counts.bytes_read, refresh=False)
+            bar.update(task.id, completed=counts.bytes_read, refresh=False)
             return Text(f"{counts.spans:,} spans, {counts.event_s:,.0f} s of recorded time")
 
     sizes = [Path(file).stat().st_size for file in source.files if file != _STDOUT]
     total = sum(sizes) if len(sizes) == len(source.files) else None
-    progress = Progress(
+    bar = Progress(
         "replay",
         BarColumn(),
         Figures(),
@@ -249,6 +254,6 @@ def _progress(source: "ReplayInput", *, is_shown: bool) -> Iterator[None]:
         console=Console(stderr=True),
         transient=True,
     )
-    with progress:
-        progress.add_task("replay", total=total)
+    with bar:
+        bar.add_task("replay", total=total)
         yield

@@ -15,9 +15,10 @@ __all__ = ["add_parser", "worker_settings_of"]
 
 _ROLES = ("all", "ingest", "evaluate", "graph")
 _DESCRIPTION = """\
-Runs a worker: ingest folds OTLP spans into blocks, evaluate scores them and publishes levels.
-One process does both; --role splits them. Start more workers of the same kind, on this or other
-machines, and they share the partitions; one that dies is replaced by the others.
+Runs a worker: ingest folds OTLP spans into blocks, evaluate scores them and publishes levels, the
+graph stage judges what they mean together: inbound:NAME, graph:ENTRY, root causes. One process
+does all three; --role splits them. Start more workers of the same kind, on this or other machines,
+and they share the partitions (the graph stage has one); one that dies is replaced by the others.
 
 A worker waits for its broker and its topics, says so once, and goes on when they are there. It
 ends in good order on SIGTERM or Ctrl-C, and a worker that was killed loses and repeats nothing."""
@@ -42,7 +43,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--role",
         choices=_ROLES,
         default="all",
-        help="what this worker does (default: %(default)s, that is ingest and evaluate)",
+        help="what this worker does (default: %(default)s, that is ingest, evaluate and graph)",
     )
     worker.add_argument(
         "--policy",
@@ -102,13 +103,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def worker_settings_of(args: argparse.Namespace) -> "WorkerSettings":
     """The settings that arguments and environment ask for. Raises UsageError."""
-    from tidegate.streams.worker_settings import EVALUATE, INGEST, ROLES, WorkerSettings
+    from tidegate.streams.worker_settings import ROLES, WorkerSettings
 
-    if args.role == "graph":
-        raise UsageError(
-            "--role graph: the graph stage is not part of this version; evaluate publishes what it "
-            "will read on the health topic. Use ingest, evaluate or all"
-        )
     check_metrics_port(args)
     for name in ("session_timeout_s", "delivery_timeout_s"):
         if not getattr(args, name) >= 1.0:
@@ -120,7 +116,7 @@ def worker_settings_of(args: argparse.Namespace) -> "WorkerSettings":
     return WorkerSettings(
         kafka=kafka_config_of(args),
         topics=topics_of(args),
-        roles=frozenset({"ingest": {INGEST}, "evaluate": {EVALUATE}}.get(args.role, set(ROLES))),
+        roles=frozenset(ROLES if args.role == "all" else (args.role,)),
         data_dir=args.data_dir or "",
         session_timeout_ms=session_timeout_ms,
         heartbeat_ms=min(3_000, session_timeout_ms // 3),

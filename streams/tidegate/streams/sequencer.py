@@ -1,5 +1,5 @@
-"""sequencer: a Faust agent that writes each control record that counts into every partition of partials,
-so that what was in force when is part of each partition's own log.
+"""sequencer: a Faust agent that writes each control record that counts into every partition of partials and
+into health, so that what was in force when is part of every log that is evaluated.
 
 It keeps nothing: on every assignment it reads the control topic from its beginning and sends again what
 still matters. Evaluators ignore what they have heard, by the records' offsets.
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from faust.types import TP
 from prometheus_client import Counter
 
+from tidegate.schemas.health import encode_control_for_graph
+from tidegate.schemas.partials import encode_aside
 from tidegate.schemas.topics import Topics
-from tidegate.streams.control_topic import Accepted, ControlLog, InForce, Refused, partials_of
+from tidegate.streams.control_topic import Accepted, ControlLog, InForce, Refused, batches_of
 from tidegate.streams.dead_letter import dead_letter_headers
 from tidegate.streams.exactly import ExactApp
 from tidegate.streams.logs import get_logger
@@ -180,15 +182,15 @@ class Sequencer:
         )
 
     async def _send(self, reading: Reading, records: list[Accepted]) -> None:
-        """To every partition, one record after the other: who ends in between has left a prefix in each."""
-        for value in partials_of(
-            records, reading.topic_id, partitions_count=self._partitions_count
-        ):
+        """To every log, one record after the other: who ends in between has left a prefix in each."""
+        topics, count = self._topics, self._partitions_count
+        for batch in batches_of(records, reading.topic_id):
+            value = encode_aside(partitions_count=count, control=batch)
+            logs = [(topics.partials, partition, value) for partition in range(count)]
+            logs.append((topics.health, 0, encode_control_for_graph(batch)))
             sends = [
-                await self._app.producer.send(
-                    self._topics.partials, None, value, partition, None, None
-                )
-                for partition in range(self._partitions_count)
+                await self._app.producer.send(topic, None, value, partition, None, None)
+                for topic, partition, value in logs
             ]
             await asyncio.gather(*sends)
         for one in records:

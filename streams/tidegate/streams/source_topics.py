@@ -20,7 +20,13 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tidegate.streams.errors import UsageError
 
-__all__ = ["BrokerAwayError", "SourceTopics", "TopicFacts", "TopicMissingError"]
+__all__ = [
+    "BrokerAwayError",
+    "SourceTopics",
+    "TopicFacts",
+    "TopicForbiddenError",
+    "TopicMissingError",
+]
 
 ANSWER_S = 5.0
 _EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # has no types
@@ -33,6 +39,14 @@ _NO_TOPIC_ID = "A" * 22
 
 class BrokerAwayError(Exception):
     """No answer, or none that helps; try again later."""
+
+
+class TopicForbiddenError(BrokerAwayError):
+    """Names of topics that this user may not look at."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"forbidden: {', '.join(names)}; see `tidegate topics acls`")
+        self.names = names
 
 
 class TopicMissingError(Exception):
@@ -64,12 +78,13 @@ class SourceTopics:
         self._has_ids: bool | None = None
 
     def facts(self, names: Iterable[str]) -> dict[str, TopicFacts]:
-        """Ids and partitions. Raises TopicMissingError for all that are missing."""
+        """Ids and partitions. Raises TopicMissingError for all that are missing, TopicForbiddenError for
+        all that are forbidden."""
         wanted = list(names)
         if self._has_ids is None:
             self._has_ids = not str(self._metadata(None).cluster_id).startswith(_MOCK)
         found: dict[str, TopicFacts] = {}
-        missing = []
+        missing, forbidden = [], []
         if not self._has_ids:
             topics = self._metadata(None).topics
             for name in wanted:
@@ -88,11 +103,16 @@ class SourceTopics:
                 except TopicMissingError:
                     missing.append(name)
                     continue
+                except TopicForbiddenError:
+                    forbidden.append(name)
+                    continue
                 topic_id = str(one.topic_id)
                 found[name] = TopicFacts(
                     topic_id="" if topic_id == _NO_TOPIC_ID else topic_id,
                     partitions_count=len(one.partitions),
                 )
+        if forbidden:
+            raise TopicForbiddenError(forbidden)
         if missing:
             raise TopicMissingError(missing)
         return found
@@ -133,4 +153,6 @@ def _result(future: "Future[Any]") -> Any:
         error = problem.args[0]
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):  # noqa: SLF001 - its public name
             raise TopicMissingError([]) from problem
+        if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise TopicForbiddenError([]) from problem
         raise BrokerAwayError(error.str()) from problem

@@ -135,7 +135,7 @@ def _fixed_partials(topics: Topics, found_count: int, asked_count: int) -> Findi
         found=str(found_count),
         expected=str(asked_count),
         remedy="the number can't change while workers run, since keys would move: either keep it "
-        f"(--partitions {found_count}), or stop all workers, delete {topics.partials} and "
+        f"(--partitions {found_count}), or stop all workers, delete {topics.partials}, {topics.health} and "
         f"{topics.snapshots_changelog}, and run `tidegate topics create --partitions "
         f"{asked_count}`; levels then start from closed",
         is_fixable=False,

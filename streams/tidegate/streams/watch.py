@@ -84,8 +84,6 @@ class Follower:
             yield [decision for decision in news if decision is not None]
 
     def _apply(self, record: "LogRecord", now_ms: int) -> "Decision | None":
-        import msgspec
-
         from tidegate.schemas.health import decode_health
 
         try:
@@ -93,7 +91,7 @@ class Follower:
                 return self.board.apply_decision(record.key or b"", record.value, now_ms=now_ms)
             if record.value is not None:
                 self.board.apply_health(decode_health(record.value))
-        except msgspec.DecodeError as problem:
+        except ValueError as problem:
             where = f"{record.topic}[{record.partition}] offset {record.offset}"
             sys.stderr.write(f"tidegate: {where}: {problem}; skipped\n")
         return None

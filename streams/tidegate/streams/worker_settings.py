@@ -11,11 +11,12 @@ from tidegate.streams.errors import UsageError
 if TYPE_CHECKING:
     from tidegate.rules.policy import Policy
 
-__all__ = ["EVALUATE", "INGEST", "ROLES", "WorkerSettings", "check_timing"]
+__all__ = ["EVALUATE", "GRAPH", "INGEST", "ROLES", "WorkerSettings", "check_timing"]
 
 INGEST = "ingest"
 EVALUATE = "evaluate"
-ROLES = (INGEST, EVALUATE)
+GRAPH = "graph"
+ROLES = (INGEST, EVALUATE, GRAPH)
 REBALANCE_MS = 5_000
 """What a takeover takes beside the session timeout: rebalance, snapshot, re-reading the window."""
 

@@ -4,6 +4,8 @@ import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from tidegate.streams.metrics import Page
+
 __all__ = ["AlertMetrics"]
 
 _BEAT_MAX_S = 60.0
@@ -31,8 +33,10 @@ class AlertMetrics:
         for name in channels:  # zero is shown, too: a rate can be taken of the first one
             for metric in (self.sent, self.retries, self.dead_lettered, self.waiting):
                 metric.labels(name)
-        self.policies: dict[int, str] = {}
+        self.policies: dict[str, str] = {}
         """What /healthz shows of a worker; a sender has none."""
+        self.pages: dict[str, Page] = {}
+        """As above."""
         self.is_assigned = False
         self._beat_s = time.monotonic()
 

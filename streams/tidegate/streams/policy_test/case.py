@@ -34,6 +34,14 @@ class Case:
     """Closed loop: clients obey what is decided, whatever the policy's mode."""
 
     @property
+    def has_graph(self) -> bool:
+        """Whether the graph stage matters: somebody obeys it, or asks for it. It takes as long as the rest."""
+        kinds = ("inbound:", "graph:")
+        asked = (getattr(record, "scope", "") for _, record in self.actions)
+        expected = (one.text for one in self.expectations)
+        return self.obeys or any(kind in text for text in (*asked, *expected) for kind in kinds)
+
+    @property
     def title(self) -> str:
         """How reports call it."""
         return f"{self.suite}: {self.name}"

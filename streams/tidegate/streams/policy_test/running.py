@@ -68,7 +68,7 @@ def run_case(case: Case) -> CaseResult:
 
 def play(case: Case) -> History:
     """Everything that comes out of a case."""
-    offline = Offline(policy_from_content(case.policy))
+    offline = Offline(policy_from_content(case.policy), has_graph=case.has_graph)
     history = History()
     clients = Clients() if case.obeys else None
     traffic = Traffic(dict(case.traffic), case.seed, admits=clients)
