@@ -7,6 +7,7 @@ from tidegate.rules.graph.evaluator import GraphEvaluator
 from tidegate.rules.outputs import Outputs
 from tidegate.rules.policy import Policy, builtin_policy, load_policy
 from tidegate.schemas.cells import WEIGHT_ONE
+from tidegate.schemas.facts import Fact
 from tidegate.schemas.health import NUMBERS, Health, encode_health
 from tidegate.schemas.level import Level, level_named
 from tidegate.schemas.outcome import Outcome
@@ -24,6 +25,8 @@ class Fleet:
         self.evaluator = GraphEvaluator(policy or builtin_policy("default"), partitions_count=1)
         self.boundary, self.offset = START, 0
         self.outputs: list[Outputs] = []
+        self.facts: list[Fact] = []
+        """Told at the next boundary."""
 
     def go(
         self,
@@ -71,7 +74,9 @@ class Fleet:
         numbers["hard"][:] = -1
         numbers["error"] = np.where(is_failing, 1_000, 0).astype(np.int16)
         numbers["marks"] = np.where(is_failing, 1, 0).astype(np.uint16)
+        facts, self.facts = self.facts, []
         return Health(
+            facts=facts,
             partition=0,
             boundary=self.boundary,
             policy="test",
@@ -177,3 +182,20 @@ def test_an_entry_is_who_gets_requests_that_no_known_caller_made() -> None:
     scopes = {d.scope for out in fleet.outputs for d in out.decisions}
     assert "graph:web" in scopes
     assert "graph:pay" not in scopes
+
+
+def test_who_answers_under_a_name_that_several_callers_use_is_no_entry() -> None:
+    fleet = Fleet([("shop", "rpc"), ("till", "rpc")])
+    fleet.keys = sorted([*fleet.keys, *((name, "") for name in ("ads", "cart", "pay", "tax"))])
+    fleet.keys.remove(("rpc", ""))  # it says nothing itself
+    now_ms = START * 500 + 500
+    fleet.facts = [
+        Fact("shop", "rpc", ["ads", "cart"], now_ms, 9),
+        Fact("till", "rpc", ["pay", "tax"], now_ms, 9),
+    ]
+    fleet.go(200)
+    view = fleet.outputs[-1].views or [v for out in fleet.outputs for v in out.views][-1:]
+    assert [entry.entry for entry in view[0].entries] == ["shop", "till"]
+    (rpc,) = (node for node in view[0].nodes if node.name == "rpc")
+    assert (rpc.kind, rpc.answered_by) == ("virtual", ["ads", "cart", "pay", "tax"])
+    assert view[0].entries[0].nodes_count == 6

@@ -137,8 +137,9 @@ class Structure:
         self._edges: Ints | None = None
         self._nodes: Ints | None = None
         self._callees: dict[int, list[int]] | None = None
-        self.behind: dict[str, tuple[tuple[str, ...], int]] = {}
-        """Who answers for a virtual node (a mesh, a gateway), and when that was last seen in ms."""
+        self.behind: dict[tuple[str, str], tuple[tuple[str, ...], int]] = {}
+        """By caller and name: who answers for a virtual node (a mesh, a gateway), and when that was last seen
+        in ms."""
 
     # ---- rows ----
 
@@ -198,7 +199,7 @@ class Structure:
         stands behind a name that several answer to is remembered."""
         for fact in facts:
             if len(fact.callees) > 1:
-                self._set_behind(fact.target, tuple(fact.callees), fact.seen_ms)
+                self._set_behind((fact.caller, fact.target), tuple(fact.callees), fact.seen_ms)
                 continue
             if not fact.callees or fact.callees[0] == fact.target:
                 continue
@@ -270,7 +271,7 @@ class Structure:
             setattr(rows, name, getattr(rows, name) * factor)
         self._age(boundary, s)
         oldest_ms = boundary * BUCKET_MS - s.observed_ttl_s * 1000
-        self.behind = {front: b for front, b in self.behind.items() if b[1] >= oldest_ms}
+        self.behind = {name: b for name, b in self.behind.items() if b[1] >= oldest_ms}
         nodes = self.nodes()
         if not len(nodes):
             return []
@@ -287,13 +288,16 @@ class Structure:
 
     def answering(self) -> dict[int, list[int]]:
         """Slots of the services behind virtual nodes, by the node's."""
-        found = {}
-        for front, (names, _) in self.behind.items():
-            slot = self.node(front)
-            known = [self.node(name) for name in names]
-            if slot >= 0:
-                found[slot] = [one for one in known if one >= 0 and one != slot]
-        return found
+        found: dict[int, set[int]] = {}
+        for (_, front), (names, _) in self.behind.items():
+            if (slot := self.node(front)) >= 0:
+                found.setdefault(slot, set()).update(map(self.node, names))
+        return {slot: sorted(nodes - {-1, slot}) for slot, nodes in found.items()}
+
+    def answered_by(self, name: str) -> list[str]:
+        """Who answers for a virtual node, whoever calls; sorted."""
+        mine = (names for (_, front), (names, _) in self.behind.items() if front == name)
+        return sorted({one for names in mine for one in names})
 
     # ---- snapshots ----
 
@@ -308,7 +312,7 @@ class Structure:
             columns[name] = place[columns[name]]
         return {
             "version": self.version,
-            "behind": sorted((front, *behind) for front, behind in self.behind.items()),
+            "behind": sorted((*name, *behind) for name, behind in self.behind.items()),
             "keys": keys,
             "columns": {name: sparse(column) for name, column in columns.items()},
         }
@@ -323,16 +327,16 @@ class Structure:
                 np.where(column >= 0, slots[column], -1) if is_slot else column
             )
         self.version = saved["version"]
-        self.behind = {front: (tuple(names), ms) for front, names, ms in saved["behind"]}
+        self.behind = {(c, front): (tuple(names), ms) for c, front, names, ms in saved["behind"]}
 
     # ---- inside ----
 
-    def _set_behind(self, front: str, names: tuple[str, ...], seen_ms: int) -> None:
-        known = self.behind.get(front)
+    def _set_behind(self, name: tuple[str, str], names: tuple[str, ...], seen_ms: int) -> None:
+        known = self.behind.get(name)
         if known is None or known[0] != names:
             self._changed()
         if known is not None or len(self.behind) < BEHIND_MAX:
-            self.behind[front] = (names, seen_ms)
+            self.behind[name] = (names, seen_ms)
 
     def _calls_into(self) -> Floats:
         """Calls of known callers to each node, fading. Those to a name that several answer to count for each

@@ -78,7 +78,7 @@ def _nodes(state: GraphPartition, boundary: int) -> list[NodeView]:
             qps=qps,
             error_ratio=error_ratio,
             p95_ms=p95_ms,
-            answered_by=list(structure.behind.get(structure.name(slot), ((), 0))[0]),
+            answered_by=[] if is_service else structure.answered_by(structure.name(slot)),
         )
         for slot, is_service, is_entry, level, score, since_ms, qps, error_ratio, p95_ms in columns
     ]
