@@ -199,3 +199,12 @@ def test_who_answers_under_a_name_that_several_callers_use_is_no_entry() -> None
     (rpc,) = (node for node in view[0].nodes if node.name == "rpc")
     assert (rpc.kind, rpc.answered_by) == ("virtual", ["ads", "cart", "pay", "tax"])
     assert view[0].entries[0].nodes_count == 6
+
+
+def test_what_fails_for_long_is_called_out_once_and_not_by_every_view() -> None:
+    text = "name: brief\nfindings: {chronic_after_s: 60}\n"
+    fleet = Fleet(PAIR, load_policy(text, where="brief.yaml"))
+    fleet.go(300, failing=set(PAIR))
+    decisions = [d for out in fleet.outputs for d in out.decisions if d.scope == "inbound:pay"]
+    assert [finding.name for finding in decisions[-1].findings] == ["chronic"]
+    assert [alert for out in fleet.outputs for alert in out.alerts] == []

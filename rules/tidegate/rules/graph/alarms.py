@@ -1,5 +1,6 @@
 """Incidents of the graph stage: cascades of whole graphs. All others are evaluate's, who sees them first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tidegate.rules.alarms import Alarms, Heard, Shown
+from tidegate.rules.alerts import AlertEvent
+from tidegate.rules.findings import Findings
 from tidegate.schemas.cells import BUCKET_MS
+from tidegate.schemas.control import SilenceSet
 from tidegate.schemas.decision import Incident
 
 if TYPE_CHECKING:
@@ -53,6 +57,20 @@ class GraphAlarms(Alarms):
         since[heard.live] = np.where(now, started, -1)
         changed: Mask = before != now
         return changed
+
+    def events(
+        self,
+        traffic: "Traffic",
+        policy: "Policy",
+        findings: Findings,
+        live: Ints,
+        settings: Ints,
+        silences: Sequence[SilenceSet],
+        boundary: int,
+    ) -> list[AlertEvent]:
+        """Of cascades only: what all callers find chronic, their edges and the service were called out for."""
+        nothing = Findings(len(findings.chronic_since))
+        return super().events(traffic, policy, nothing, live, settings, silences, boundary)
 
     def shown(
         self,
