@@ -18,7 +18,7 @@ def told(**levels: str) -> FeedClient:
     for kind, level in levels.items():
         scope = scopes.get(kind, f"{kind}:pay")
         feed.publish(
-            decision(scope, level, boundary=START, admit_ratio=SHUT.get(level, 1.0))  # type: ignore[arg-type]  # a level
+            decision(scope, level, boundary=START, admit_ratio=SHUT.get(level, 1.0))  # type: ignore[arg-type]  # a name of a level
         )
     return feed
 

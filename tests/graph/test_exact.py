@@ -68,6 +68,36 @@ def test_cut_at_every_snapshot_it_publishes_the_same_bytes(
         assert newest == next(out.snapshot for out in reversed(outputs) if out.snapshot is not None)
 
 
+CHAIN_FACTS = tuple(
+    (number, Fact(caller, f"{callee}.svc.local", [callee], BASE_MS + 30_000, 5))
+    for number, (caller, callee) in ((80, ("web", "a")), (95, ("a", "b")), (130, ("b", "c")))
+)
+
+
+def test_cut_just_after_edges_got_other_names_the_window_is_whole() -> None:
+    """What was merged under the old name is still in its window."""
+    log = list(health_log("chain", facts=CHAIN_FACTS))
+    outputs, _ = run(log)
+    scopes = {d.scope for out in outputs for d in out.decisions}
+    assert {"inbound:a.svc.local", "inbound:a", "inbound:c.svc.local", "inbound:c"} <= scopes
+    snapshots = [out.snapshot for out in outputs if out.snapshot is not None]
+    moments = [s for s in snapshots if 0 < s.boundary * BUCKET_MS - BASE_MS < 110_000]
+    assert len(moments) > 5
+    for snapshot in moments:
+        restored = GraphEvaluator.restore(
+            POLICY, snapshot.manifest, snapshot.chunks, partitions_count=PARTITIONS
+        )
+        windows = restored.state.traffic.windows
+        first, last = snapshot.start_offset, snapshot.offset
+        run(log[first : last + 1], restored, first=first)
+        straight = GraphEvaluator(POLICY, partitions_count=PARTITIONS)
+        run(log[: last + 1], straight)
+        expected = straight.state.traffic
+        for name, slot in expected.keys.by_key.items():
+            mine = restored.state.traffic.keys.by_key[name]
+            assert (windows.window[mine] == expected.windows.window[slot]).all(), name
+
+
 def test_a_snapshot_that_is_not_whole_is_refused(
     straight: tuple[list[LogRecord], list[Outputs]],
 ) -> None:

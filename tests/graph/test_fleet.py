@@ -34,7 +34,7 @@ class Fleet:
         *,
         failing: set[tuple[str, str]] = frozenset(),  # type: ignore[assignment]  # never changed
         levels: dict[tuple[str, str], str] | None = None,
-        silent: set[str] = frozenset(),  # type: ignore[assignment]
+        silent: set[str] = frozenset(),  # type: ignore[assignment]  # never changed
         garbage: int = 0,
     ) -> None:
         """So many boundaries in which every key merges 10 requests."""

@@ -51,7 +51,7 @@ def tidegate(*arguments: str, **environ: str) -> tuple[int, str, str]:
         (["replay", "-", "--brokers", "k:1"], "--brokers needs --internal"),
         (["replay", "-", "--out", "/no/such/folder/x"], "/no/such/folder/x: can't be written"),
         (["replay", "--internal", "a", "b"], "--internal takes one dump FILE"),
-        (["replay", "--internal", __file__], "is no dump of format 2"),
+        (["replay", "--internal", __file__], "is no dump of format 3"),
         (["dump", "--brokers", "k:1"], "--out"),
         (["demo", "--seconds", "74.9"], "give at least 75"),
         (["demo", "--seconds", "nan"], "give at least 75"),

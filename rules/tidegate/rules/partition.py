@@ -340,7 +340,7 @@ class Partition:
     def guidance(
         self,
         live: Ints,  # noqa: ARG002 - for stages that know more
-        boundary: int,  # noqa: ARG002
+        boundary: int,  # noqa: ARG002 - for stages that know more
     ) -> Guidance | None:
         """What is known of these keys beside what was merged of them."""
         return None

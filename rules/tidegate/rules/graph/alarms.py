@@ -46,8 +46,8 @@ class GraphAlarms(Alarms):
         self,
         traffic: "Traffic",  # noqa: ARG002 - as the base class
         heard: Heard,
-        evidence: "Evidence",  # noqa: ARG002
-        policy: "Policy",  # noqa: ARG002
+        evidence: "Evidence",  # noqa: ARG002 - as the base class
+        policy: "Policy",  # noqa: ARG002 - as the base class
     ) -> Mask:
         """A graph's L4 stands as long as the cascade does: its exit is damped already."""
         since = self.incidents.l4_since
@@ -75,9 +75,9 @@ class GraphAlarms(Alarms):
     def shown(
         self,
         traffic: "Traffic",  # noqa: ARG002 - as the base class
-        policy: "Policy",  # noqa: ARG002
+        policy: "Policy",  # noqa: ARG002 - as the base class
         live: Ints,
-        settings: Ints,  # noqa: ARG002
+        settings: Ints,  # noqa: ARG002 - as the base class
         row: int,
     ) -> Shown:
         """Of the key in `row` of `live`."""

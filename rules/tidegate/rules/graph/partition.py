@@ -79,10 +79,10 @@ class GraphPartition(Partition):
         return Arrived.concatenate(arrived) if arrived else None
 
     def refolded(self, part: HealthPart, boundary: int) -> Arrived | None:
-        """A part's cells, of a boundary that the snapshot has: keys that aren't in it had no room."""
-        get = self.structure.by_key.get
-        slots = np.array([get(key, -1) for key in part.keys], np.int64)
-        return self.pooled(part, slots, boundary, may_add=False)
+        """A part's cells, of a boundary that the snapshot has: keys that aren't in it had no room. Edges may
+        have another name by now, or have ended: what is judged is found by the name they had."""
+        unknown = np.full(len(part.keys), -1, np.int64)
+        return self.pooled(part, unknown, boundary, may_add=False)
 
     def pooled(
         self, part: HealthPart, slots: Ints, boundary: int, *, may_add: bool = True
@@ -90,9 +90,9 @@ class GraphPartition(Partition):
         """A part's cells under the keys that are judged here. slots: of its keys in the structure."""
         if not len(part.key):
             return None
-        judged = self._judged(slots, may_add=may_add)
+        judged = self._judged(part.keys, slots, may_add=may_add)
         slot = judged[part.key]
-        is_whole = (self.structure.rows.caller[slots] < 0)[part.key]
+        is_whole = np.array([not callee for _, callee in part.keys], np.bool_)[part.key]
         kept = (slot >= 0) & ~(is_whole & ((part.code & SELF_TIME) > 0))
         code = np.where(is_whole, part.code & ~np.uint16(HAS_CALLS), part.code)
         index = np.flatnonzero(kept)
@@ -106,20 +106,22 @@ class GraphPartition(Partition):
             np.zeros(len(index), np.uint8),
         )
 
-    def _judged(self, slots: Ints, *, may_add: bool) -> Ints:
-        """The keys that edges and nodes of the structure are judged under; -1 without. Shape kept."""
+    def _judged(self, names: list[tuple[str, str]], slots: Ints, *, may_add: bool) -> Ints:
+        """The keys that edges and nodes are judged under; -1 without. slots: theirs in the structure, -1
+        where they have none. Shape kept."""
         keys, structure = self.traffic.keys, self.structure
         order = keys.in_order()
         if order is not self._judged_order or structure.version != self._judged_version:
             self._judged_of = np.full(len(structure.names), -1, np.int64)
             self._judged_order, self._judged_version = order, structure.version
         found = np.where(slots >= 0, self._judged_of[slots], -1)
-        for number in np.flatnonzero((slots >= 0) & (found < 0)).tolist():
-            slot = int(slots[number])
-            service, callee = structure.names[slot]
+        for number in np.flatnonzero(found < 0).tolist():
+            service, callee = names[number]
             name = (callee, ALL_CALLERS) if callee else (service, WHOLE_GRAPH)
             key, is_over = self.traffic.slot_of(*name, may_add=may_add)
-            found[number] = self._judged_of[slot] = -1 if is_over else key
+            found[number] = -1 if is_over else key
+            if slots[number] >= 0:
+                self._judged_of[slots[number]] = found[number]
         return found
 
     # ---- what the graph knows ----
