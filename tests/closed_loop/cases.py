@@ -92,7 +92,9 @@ def after_starts_of_pairs(
         put(loop, service_scope(load.service), service, policy)
         scopes += [edge_scope(load.caller, load.service), service_scope(load.service)]
     within_s = 2 * bound_s(policy, is_worn=True)
-    return loop, problems_of_recovery(loop, scopes, within_s=within_s)
+    # A service that its edge silences is closed in time, but on the evidence that it was given: silence
+    # holds that, and the first requests may bring the level back.
+    return loop, problems_of_recovery(loop, scopes, within_s=within_s, may_relapse=True)
 
 
 def after_faults(
