@@ -40,8 +40,8 @@ $(STAMP): requirements-lock.txt pyproject.toml schemas/pyproject.toml | $(filter
 demo: $(STAMP)
 	@$(BIN)/tidegate demo
 
-# Two processes: most of the time tests wait for brokers. Files stay whole, they share what they start.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile
+# Three processes on two cores: most of the time tests wait for brokers. Files stay whole, they share what they start.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
 
 test: $(STAMP)
 	$(PYTEST)
