@@ -102,6 +102,7 @@ def role_access(role: Role, topics: Topics) -> tuple[Access, ...]:
     if role is Role.ALERT:
         return (
             _topic(topics.alerts, "consumes alerts", "READ"),
+            _topic(topics.graph, "groups alerts by their cause", "READ"),
             _group(topics.alert_group, "commits what it has sent"),
             _topic(topics.dlq, "keeps what no channel took", "WRITE"),
         )

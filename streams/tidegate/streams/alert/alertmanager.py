@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from tidegate.schemas.alert import Alert
 from tidegate.streams.alert.channel import Channel, ChannelSettings, Request, json_request
+from tidegate.streams.alert.grouped import Grouped
 from tidegate.streams.alert.text import headline, rfc3339
 
 __all__ = ["AlertmanagerSettings", "alertmanager"]
@@ -33,22 +34,30 @@ class AlertmanagerSettings(ChannelSettings, frozen=True, kw_only=True, forbid_un
     """Alertmanager ends an alert by itself this long after the last event: more than the policy's repeat_s."""
 
 
-def alertmanager(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: ARG001 - as all kinds
+def alertmanager(
+    alert: Alert,
+    channel: Channel,
+    now_ms: int,  # noqa: ARG001 - as all kinds
+    grouped: Grouped | None,
+) -> Request:
     """Both tiers' alerts: this event's fires (or has ended), the other has ended."""
     settings = channel.settings
     assert isinstance(settings, AlertmanagerSettings)
     ended_ms = max(alert.at_ms, alert.since_ms)
     ends_ms = ended_ms if alert.event == "resolve" else ended_ms + settings.hold_s * 1000
-    posted = [_alert(alert, channel, alert.tier, ends_ms)]
+    posted = [_alert(alert, channel, grouped, alert.tier, ends_ms)]
     if alert.event != "start":
-        posted.append(_alert(alert, channel, "P2" if alert.tier == "P1" else "P1", ended_ms))
+        other = "P2" if alert.tier == "P1" else "P1"
+        posted.append(_alert(alert, channel, grouped, other, ended_ms))
     url = channel.values["url"].rstrip("/")
     return json_request(
         url if url.endswith(_PATH) else url + _PATH, posted, headers=_login(settings, channel)
     )
 
 
-def _alert(alert: Alert, channel: Channel, tier: str, ends_ms: int) -> dict[str, object]:
+def _alert(
+    alert: Alert, channel: Channel, grouped: Grouped | None, tier: str, ends_ms: int
+) -> dict[str, object]:
     annotations = {
         "summary": headline(alert),
         "description": alert.reason,
@@ -59,6 +68,8 @@ def _alert(alert: Alert, channel: Channel, tier: str, ends_ms: int) -> dict[str,
     traces = channel.links.of_traces(alert.exemplars)
     if traces:
         annotations["traces"] = " ".join(url for _, url in traces)
+    if grouped is not None and grouped.reason:
+        annotations["cause"] = grouped.reason
     posted: dict[str, object] = {
         "labels": {
             "alertname": f"tidegate_{alert.rule}",
@@ -67,6 +78,7 @@ def _alert(alert: Alert, channel: Channel, tier: str, ends_ms: int) -> dict[str,
             "severity": SEVERITIES[tier],
             "tier": tier,
             **_service(alert.scope),
+            **({"cause": grouped.cause} if grouped is not None else {}),
         },
         "annotations": annotations,
         "startsAt": rfc3339(alert.since_ms),

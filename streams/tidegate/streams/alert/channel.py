@@ -14,10 +14,12 @@ import msgspec
 from msgspec import Meta
 
 from tidegate.schemas.alert import Alert
+from tidegate.streams.alert.grouped import Grouped
 
 __all__ = [
     "Channel",
     "ChannelSettings",
+    "GroupingSettings",
     "Kind",
     "Links",
     "Refusal",
@@ -50,6 +52,15 @@ class Tries(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     wait_max_s: Seconds = 60.0
     total_s: Seconds = 600.0
     """No try begins later than this after the alert was read, except the first."""
+
+
+class GroupingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How alerts of one cause become one message."""
+
+    wait_s: Annotated[float, Meta(ge=0, le=300)] = 15.0
+    """How long an incident waits for its cause before people are told; 0: each is told by itself."""
+    update_s: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+    """Between two messages about who joined a group."""
 
 
 class Links(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,9 +118,10 @@ class Channel:
     """Those of the values that must not be seen."""
     links: Links = field(default_factory=Links)
 
-    def request(self, alert: Alert, now_ms: int) -> Request:
-        """What is posted for this alert, now: some requests are signed with the time."""
-        return self.kind.request(alert, self, now_ms)
+    def request(self, alert: Alert, now_ms: int, grouped: Grouped | None = None) -> Request:
+        """What is posted for this alert, now: some requests are signed with the time. grouped: what is
+        known of its cause."""
+        return self.kind.request(alert, self, now_ms, grouped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +130,11 @@ class Kind:
 
     name: str
     settings: type[ChannelSettings]
-    request: Callable[[Alert, Channel, int], Request]
+    request: Callable[[Alert, Channel, int, Grouped | None], Request]
     needs: tuple[str, ...]
     """Addresses and secrets it can't do without."""
+    is_told_singly: bool = False
+    """Whether it groups by itself: it gets every incident, with its cause, and no messages of groups."""
 
 
 def json_request(

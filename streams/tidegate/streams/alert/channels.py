@@ -10,7 +10,7 @@ from tidegate.streams.alert.wecom import WecomSettings, wecom
 __all__ = ["CHANNELS"]
 
 CHANNELS: tuple[Kind, ...] = (
-    Kind("alertmanager", AlertmanagerSettings, alertmanager, needs=("url",)),
+    Kind("alertmanager", AlertmanagerSettings, alertmanager, needs=("url",), is_told_singly=True),
     Kind("wecom", WecomSettings, wecom, needs=("key",)),
     Kind("dingtalk", DingtalkSettings, dingtalk, needs=("token",)),
     Kind("webhook", WebhookSettings, webhook, needs=("url",)),

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
+_GROUP_WAIT_MAX_S = 300
 _DESCRIPTION = """\
 Sends each event on the alerts topic to the channels of its tier: Alertmanager, group robots of
-WeCom and DingTalk, webhooks (CloudEvents), PagerDuty. Silenced events go nowhere.
+WeCom and DingTalk, webhooks (CloudEvents), PagerDuty. Silenced events go nowhere. Alerts that the
+dependency graph explains by one cause are told together, under that cause.
 
 Runs until SIGTERM or Ctrl-C. An event is sent at least once to each channel: one that was not
 finished when the sender was killed is sent again under the same key. What a channel does not take
@@ -61,6 +63,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="store_true",
         help="print what would be sent as JSON lines, for the whole topic and then on and on; joins no "
         "group, commits nothing, needs no secrets",
+    )
+    parser.add_argument(
+        "--group-wait",
+        type=_wait_s,
+        metavar="SECONDS",
+        help="how long an incident waits for its cause before people are told; 0: each is told by itself "
+        "(default: grouping.wait_s of channels.yaml)",
     )
     add_kafka_options(parser)
     add_output_options(parser)
@@ -108,8 +117,27 @@ def _run(args: argparse.Namespace) -> int:
         dry_run(read_channels(args.channels, None), config, topics)
         return 0
     setup = read_channels(args.channels, os.environ)
+    if args.group_wait is not None:
+        from dataclasses import replace
+
+        import msgspec
+
+        wait = msgspec.structs.replace(setup.grouping, wait_s=args.group_wait)
+        setup = replace(setup, grouping=wait)
     _send(args, setup)
     return 0
+
+
+def _wait_s(text: str) -> float:
+    try:
+        wait_s = float(text)
+    except ValueError:
+        wait_s = -1.0
+    if not 0 <= wait_s <= _GROUP_WAIT_MAX_S:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no wait; give seconds from 0 to {_GROUP_WAIT_MAX_S}"
+        )
+    return wait_s
 
 
 def _send(args: argparse.Namespace, setup: "Setup") -> None:

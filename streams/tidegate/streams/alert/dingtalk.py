@@ -15,6 +15,7 @@ from tidegate.streams.alert.channel import (
     Request,
     json_request,
 )
+from tidegate.streams.alert.grouped import Grouped
 from tidegate.streams.alert.robot import message_lines, refusal_of
 from tidegate.streams.alert.text import headline, shortened
 
@@ -42,14 +43,14 @@ class DingtalkSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknow
     secret_file: str | None = None
 
 
-def dingtalk(alert: Alert, channel: Channel, now_ms: int) -> Request:
+def dingtalk(alert: Alert, channel: Channel, now_ms: int, grouped: Grouped | None) -> Request:
     """One markdown message. A signature holds for an hour, so each try has its own."""
     query = {"access_token": channel.values["token"]}
     secret = channel.values.get("secret")
     if secret is not None:
         query |= {"timestamp": str(now_ms), "sign": signature(now_ms, secret)}
     title = headline(alert)
-    lines = [f"#### {title}", *(f"> {line}" for line in message_lines(alert, channel))]
+    lines = [f"#### {title}", *(f"> {line}" for line in message_lines(alert, channel, grouped))]
     text = shortened("\n\n".join(lines), _TEXT_BYTES_MAX)
     return json_request(
         f"{channel.values['url']}?{urlencode(query)}",

@@ -30,6 +30,13 @@ class AlertMetrics:
             ("channel",),
             registry=self.registry,
         )
+        self.folded = self._counter("folded", "Events that another message of their group told")
+        self.deciding = Gauge(
+            "tidegate_alert_deciding", "Incidents that wait for their cause", registry=self.registry
+        )
+        self.groups = Gauge(
+            "tidegate_alert_groups", "Groups of one cause that stand", registry=self.registry
+        )
         for name in channels:  # zero is shown, too: a rate can be taken of the first one
             for metric in (self.sent, self.retries, self.dead_lettered, self.waiting):
                 metric.labels(name)

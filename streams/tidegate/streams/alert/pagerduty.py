@@ -1,4 +1,5 @@
-"""PagerDuty, Events API v2: phones. The incident's id is the `dedup_key`, so that an event that is sent again
+"""PagerDuty, Events API v2: phones. The incident's id is the `dedup_key`, that of a group's first
+incident for all of the group, so that an event that is sent again
 while the incident is open calls nobody twice.
 """
 
@@ -7,7 +8,8 @@ import msgspec
 from tidegate.schemas.alert import Alert
 from tidegate.streams.alert.alertmanager import SEVERITIES
 from tidegate.streams.alert.channel import Channel, ChannelSettings, Request, json_request
-from tidegate.streams.alert.text import headline, rfc3339
+from tidegate.streams.alert.grouped import LISTED_MAX, Grouped
+from tidegate.streams.alert.text import alert_lines, headline, rfc3339
 
 __all__ = ["PagerdutySettings", "pagerduty"]
 
@@ -22,7 +24,12 @@ class PagerdutySettings(ChannelSettings, frozen=True, kw_only=True, forbid_unkno
     routing_key_file: str | None = None
 
 
-def pagerduty(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: ARG001 - as all kinds
+def pagerduty(
+    alert: Alert,
+    channel: Channel,
+    now_ms: int,  # noqa: ARG001 - as all kinds
+    grouped: Grouped | None,
+) -> Request:
     """`trigger`, also for change and repeat, which PagerDuty adds to the open incident; or `resolve`."""
     event: dict[str, object] = {
         "routing_key": channel.values["routing_key"],
@@ -44,6 +51,7 @@ def pagerduty(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: 
                 "event": alert.event,
                 "number": alert.number,
                 "signals": msgspec.to_builtins(alert.signals),
+                **_cause(grouped),
             },
         },
         "client": "Tidegate",
@@ -59,3 +67,13 @@ def pagerduty(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: 
     if links:
         event["links"] = links
     return json_request(channel.values["url"], event)
+
+
+def _cause(grouped: Grouped | None) -> dict[str, object]:
+    if grouped is None:
+        return {}
+    return {
+        "cause": grouped.cause,
+        "evidence": grouped.reason,
+        "alerts": alert_lines(grouped, LISTED_MAX),
+    }

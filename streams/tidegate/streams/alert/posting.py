@@ -26,6 +26,7 @@ from tenacity import (
 
 from tidegate.schemas.alert import Alert
 from tidegate.streams.alert.channel import Channel, Request, Tries
+from tidegate.streams.alert.grouped import Grouped
 
 __all__ = ["Poster", "UndeliveredError"]
 
@@ -79,8 +80,8 @@ class Poster:
         )
         self._shadows = _shadows_of(channel.secrets)
 
-    async def post(self, alert: Alert, *, read_s: float) -> int:
-        """How many tries it took. `read_s`: monotonic time at which the alert was read, from which
+    async def post(self, alert: Alert, *, read_s: float, grouped: Grouped | None = None) -> int:
+        """How many tries it took. `grouped`: what is known of its cause. `read_s`: monotonic time at which the alert was read, from which
         on the time for all tries counts. Raises UndeliveredError after the last."""
         left_s = max(self._tries.total_s - (time.monotonic() - read_s), 0.001)
         tries_count = 0
@@ -94,7 +95,8 @@ class Poster:
             ):
                 with attempt:
                     tries_count += 1
-                    await self._try(self.channel.request(alert, time.time_ns() // 1_000_000))
+                    now_ms = time.time_ns() // 1_000_000
+                    await self._try(self.channel.request(alert, now_ms, grouped))
         except (_AgainError, _FinalError) as problem:
             raise UndeliveredError(str(problem), tries_count) from None
         return tries_count

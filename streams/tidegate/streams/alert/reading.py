@@ -39,6 +39,12 @@ class Assigned:
     """Records from this offset on are to be dealt with, those before it only to be known."""
     is_first: bool
     """Whether nothing was committed before."""
+    low: int
+    """Offset of the oldest record."""
+    end: int
+    """After the newest."""
+    note: str
+    """What was committed beside the offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class AlertReader:
     def __init__(self, config: Mapping[str, str], topics: Topics) -> None:
         self._topic = topics.alerts
         self._news: list[Assigned | Revoked | LogRecord] = []
+        self._takes_notes = True
         self.problem = ""
         """What the broker complained of last; empty once something came."""
         self._consumer = Consumer(
@@ -96,16 +103,21 @@ class AlertReader:
         partitions = self._consumer.assignment()
         (self._consumer.pause if is_held else self._consumer.resume)(partitions)
 
-    def commit(self, partition: int, offset: int, *, is_last: bool = False) -> None:
-        """Everything before `offset` is dealt with. `is_last`: waits for the broker's answer."""
-        offsets = [TopicPartition(self._topic, partition, offset)]
+    def commit(self, partition: int, offset: int, note: str, *, is_last: bool = False) -> bool:
+        """Everything before `offset` is dealt with. `is_last`: waits for the broker's answer. Whether it
+        failed is known only then."""
+        note = note if self._takes_notes else ""
+        offsets = [TopicPartition(self._topic, partition, offset, metadata=note)]
         try:
-            if is_last:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            else:
+            if not is_last:
                 self._consumer.commit(offsets=offsets, asynchronous=True)
+                return True
+            (done,) = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as problem:
-            self.problem = f"commit: {problem.args[0].str()}"
+            self._on_commit(problem.args[0], offsets)
+            return False
+        self._on_commit(done.error, offsets)
+        return done.error is None
 
     def close(self) -> None:
         """Leaves the group."""
@@ -130,16 +142,12 @@ class AlertReader:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.problem = ""
-        for partition, begin, is_first in self._begins(consumer, partitions):
-            self._news.append(Assigned(partition, begin, is_first))
+        self._news += self._begins(consumer, partitions)
         for where in partitions:
             where.offset = OFFSET_BEGINNING
         consumer.assign(partitions)
 
-    def _begins(
-        self, consumer: Consumer, partitions: list[TopicPartition]
-    ) -> list[tuple[int, int, bool]]:
-        """(partition, offset to begin at, whether nothing was committed)."""
+    def _begins(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[Assigned]:
         until_s = time.monotonic() + _BEGIN_S
         while True:
             try:
@@ -152,20 +160,24 @@ class AlertReader:
                     raise
                 time.sleep(_RETRY_S)
 
-    def _begin(self, consumer: Consumer, committed: TopicPartition) -> tuple[int, int, bool]:
+    def _begin(self, consumer: Consumer, committed: TopicPartition) -> Assigned:
         if committed.error is not None:
             raise KafkaException(committed.error)
         low, end = consumer.get_watermark_offsets(
             TopicPartition(self._topic, committed.partition), timeout=_ANSWER_S
         )
+        partition = committed.partition
+        if committed.offset > end:  # the topic was made anew
+            return Assigned(partition, end, is_first=False, low=low, end=end, note="")
         if committed.offset >= 0:
-            # Beyond the end where the topic was made anew.
-            return committed.partition, min(max(committed.offset, low), end), False
+            begin, note = max(committed.offset, low), committed.metadata or ""
+            return Assigned(partition, begin, is_first=False, low=low, end=end, note=note)
         since_ms = time.time_ns() // 1_000_000 - FIRST_BACK_MS
         (found,) = consumer.offsets_for_times(
             [TopicPartition(self._topic, committed.partition, since_ms)], timeout=_ANSWER_S
         )
-        return committed.partition, found.offset if found.offset >= 0 else end, True
+        begin = found.offset if found.offset >= 0 else end
+        return Assigned(partition, begin, is_first=True, low=low, end=end, note="")
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._news += [Revoked(where.partition) for where in partitions]
@@ -174,5 +186,9 @@ class AlertReader:
         self.problem = error.str()
 
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
-        if error is not None:
-            self.problem = f"commit: {error.str()}"
+        if error is None:
+            return
+        self.problem = f"commit: {error.str()}"
+        if error.code() == KafkaError.OFFSET_METADATA_TOO_LARGE:
+            # A broker with an offset.metadata.max.bytes below its default of 4096.
+            self._takes_notes = False

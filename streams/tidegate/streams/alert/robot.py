@@ -4,6 +4,7 @@ import msgspec
 
 from tidegate.schemas.alert import Alert
 from tidegate.streams.alert.channel import Channel, Refusal
+from tidegate.streams.alert.grouped import Grouped
 from tidegate.streams.alert.text import facts
 
 __all__ = ["message_lines", "refusal_of"]
@@ -26,9 +27,9 @@ def refusal_of(body: bytes, passing: frozenset[int]) -> Refusal | None:
     return Refusal(reason, is_final=answer.errcode not in passing)
 
 
-def message_lines(alert: Alert, channel: Channel) -> list[str]:
+def message_lines(alert: Alert, channel: Channel, grouped: Grouped | None) -> list[str]:
     """Below the headline: facts, links, and what the event goes by."""
-    lines = facts(alert)
+    lines = facts(alert, grouped)
     traces = channel.links.of_traces(alert.exemplars)
     scope_url = channel.links.of_scope(alert.scope)
     links = [f"[{trace_id[:8]}]({url})" for trace_id, url in traces]

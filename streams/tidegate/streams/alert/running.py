@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from tidegate.schemas.topics import Topics
 from tidegate.streams.alert.dead_letters import DeadLetters
+from tidegate.streams.alert.graph_following import GraphFollower
 from tidegate.streams.alert.metrics import AlertMetrics
 from tidegate.streams.alert.reading import AlertReader, Assigned, Revoked
 from tidegate.streams.alert.sending import IN_FLIGHT_MAX, Sending
@@ -20,6 +21,8 @@ __all__ = ["run_sender"]
 _FETCH_S = 0.25
 _DRAIN_S = 15.0
 """What is under way when a signal comes may take so long; the rest is sent again after the next start."""
+_KEEP_S = 5.0
+"""So long for a note to be kept; then what it is about is sent without: people come first."""
 
 log = get_logger("alert")
 
@@ -35,12 +38,14 @@ async def run_sender(
     reader = AlertReader(config, topics)
     dead_letters = DeadLetters(config, topics)
     sending = Sending(setup, dead_letters, metrics, commit=reader.commit)
+    graph = GraphFollower(config, topics)
     tasks = sending.tasks()
     try:
-        await _live(reader, sending, metrics, tasks, stop)
+        await _live(reader, sending, graph, metrics, tasks, stop)
         log.info("alert sender stops", in_flight=sending.in_flight)
         until_s = time.monotonic() + _DRAIN_S
-        while sending.in_flight and time.monotonic() < until_s:
+        # What waits for its cause is the next sender's.
+        while sending.under_way and time.monotonic() < until_s:
             _raise_if_any(tasks)
             await asyncio.sleep(0.05)
     finally:
@@ -49,21 +54,28 @@ async def run_sender(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await sending.close()
+        await asyncio.to_thread(graph.close)
         await asyncio.to_thread(_leave, reader, sending.floors())
 
 
 async def _live(
     reader: AlertReader,
     sending: Sending,
+    graph: GraphFollower,
     metrics: AlertMetrics,
     tasks: list[asyncio.Task[None]],
     stop: asyncio.Event,
 ) -> None:
     said, is_held = "", False
+    keeper = _Keeper(reader)
     while not stop.is_set():
         news = await asyncio.to_thread(reader.fetch, _FETCH_S)
         for one in news:
             _apply(one, sending, metrics)
+        causes = graph.causes(time.time_ns() // 1_000_000)
+        sending.decide(causes, is_graph_read=graph.is_read)
+        if not sending.has_decided or await keeper.keep(sending.notes()):
+            sending.release()
         sending.settle()
         metrics.beat()
         _raise_if_any(tasks)
@@ -76,11 +88,43 @@ async def _live(
                 log.warning("Kafka complains; goes on trying", reason=said)
 
 
+class _Keeper:
+    """Has notes kept before what they are about is sent."""
+
+    def __init__(self, reader: AlertReader) -> None:
+        self._reader = reader
+        self._under_way: asyncio.Task[bool] | None = None
+        self._failing_since_s: float | None = None
+
+    async def keep(self, notes: list[tuple[int, int, str]]) -> bool:
+        """Whether to go on: the notes are kept, or it took too long."""
+        if self._failing_since_s is None:
+            self._failing_since_s = time.monotonic()
+        if self._under_way is None:
+            self._under_way = asyncio.create_task(asyncio.to_thread(self._commit, notes))
+        else:
+            notes = []  # of those under way it isn't known whether they hold these
+        await asyncio.wait((self._under_way,), timeout=_KEEP_S)
+        if self._under_way.done():
+            is_kept, self._under_way = self._under_way.result() and bool(notes), None
+            if is_kept:
+                self._failing_since_s = None
+                return True
+        if time.monotonic() - self._failing_since_s < _KEEP_S:
+            return False
+        log.warning("decisions are not kept; sends without")
+        self._failing_since_s = None
+        return True
+
+    def _commit(self, notes: list[tuple[int, int, str]]) -> bool:
+        return all(self._reader.commit(*one, is_last=True) for one in notes)
+
+
 def _apply(one: Assigned | Revoked | LogRecord, sending: Sending, metrics: AlertMetrics) -> None:
     match one:
         case Assigned():
             log.info("reads a partition", partition=one.partition, offset=one.begin)
-            sending.assigned(one.partition, one.begin, is_first=one.is_first)
+            sending.assigned(one)
             metrics.is_assigned = True
         case Revoked():
             sending.revoked(one.partition)
@@ -89,9 +133,9 @@ def _apply(one: Assigned | Revoked | LogRecord, sending: Sending, metrics: Alert
             sending.take(one)
 
 
-def _leave(reader: AlertReader, floors: Mapping[int, int]) -> None:
-    for partition, floor in floors.items():
-        reader.commit(partition, floor, is_last=True)
+def _leave(reader: AlertReader, floors: list[tuple[int, int, str]]) -> None:
+    for one in floors:
+        reader.commit(*one, is_last=True)
     reader.close()
 
 

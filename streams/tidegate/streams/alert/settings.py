@@ -15,7 +15,14 @@ from msgspec import inspect
 
 from tidegate.rules.policy_check import check
 from tidegate.rules.policy_yaml import Entry, PolicyError, Problems, parse, plain
-from tidegate.streams.alert.channel import Channel, ChannelSettings, Kind, Links, Tries
+from tidegate.streams.alert.channel import (
+    Channel,
+    ChannelSettings,
+    GroupingSettings,
+    Kind,
+    Links,
+    Tries,
+)
 from tidegate.streams.alert.channels import CHANNELS
 from tidegate.streams.alert.secrets import Secrets, refuse_inline
 from tidegate.streams.errors import UsageError
@@ -26,7 +33,7 @@ TIERS = ("P1", "P2")
 DEFAULT_TIERS = {"P1": ("wecom", "phone"), "P2": ("dingtalk",)}
 """Of a file that names no tiers: those of these channels that it has."""
 T = TypeVar("T", bound=msgspec.Struct)
-_SECTIONS = ("tiers", "channels", "tries", "links")
+_SECTIONS = ("tiers", "channels", "tries", "links", "grouping")
 _KINDS = {kind.name: kind for kind in CHANNELS}
 _PLACEHOLDERS = {"trace_url": ("{trace_id}",), "scope_url": ("{scope}", "{name}")}
 
@@ -39,6 +46,7 @@ class Setup:
     tiers: Mapping[str, tuple[str, ...]]
     """Names of channels by tier."""
     tries: Tries
+    grouping: GroupingSettings
 
 
 def read_channels(path: str, environ: Mapping[str, str] | None) -> Setup:
@@ -68,13 +76,15 @@ def load_channels(text: str, *, where: str, environ: Mapping[str, str] | None) -
         if name not in _SECTIONS:
             problems.add_unknown(name, entry.line, name, _SECTIONS, "section")
     tries = _section(Tries, tree.get("tries"), "tries", problems)
+    grouping = _section(GroupingSettings, tree.get("grouping"), "grouping", problems)
     links = _section(Links, tree.get("links"), "links", problems)
     _check_links(links, tree.get("links"), problems)
     channels, named = _channels(tree.get("channels"), links or Links(), problems, environ)
     tiers = _tiers(tree.get("tiers"), named, problems)
     problems.raise_if_any()
     assert tries is not None
-    return Setup(channels, tiers, tries)
+    assert grouping is not None
+    return Setup(channels, tiers, tries, grouping)
 
 
 def _section(kind: type[T], entry: Entry | None, path: str, problems: Problems) -> T | None:

@@ -5,10 +5,14 @@ what a chat would take for markup is made harmless.
 from datetime import UTC, datetime
 
 from tidegate.schemas.alert import Alert
+from tidegate.streams.alert.grouped import Grouped
 
-__all__ = ["EVENT_WORDS", "facts", "headline", "rfc3339", "shortened", "times_fit"]
+__all__ = ["EVENT_WORDS", "alert_lines", "facts", "headline", "rfc3339", "shortened", "times_fit"]
 
 EVENT_WORDS = {"start": "started", "change": "changed", "repeat": "lasts", "resolve": "resolved"}
+LINES_MAX = 15
+"""Alerts of a group that a message shows; some chats take 4 kB."""
+_LINE_CHARS_MAX = 120
 _TIME_MS_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999: calendars end there."""
 _HARMLESS = str.maketrans({"<": "‹", "[": "(", "]": ")", "`": "'", "*": "·"})
@@ -30,20 +34,35 @@ def headline(alert: Alert) -> str:
     return f"{alert.tier} {EVENT_WORDS[alert.event]}: {_plain(alert.title)}"
 
 
-def facts(alert: Alert) -> list[str]:
+def facts(alert: Alert, grouped: Grouped | None = None) -> list[str]:
     """What is known, a line each."""
     since = datetime.fromtimestamp(alert.since_ms // 1000, UTC)
     lasted_s = max(alert.at_ms - alert.since_ms, 0) // 1000
-    lines = [
-        f"{_plain(alert.scope)}, rule {_plain(alert.rule)}, level {_plain(alert.level)}",
-        f"since {since:%Y-%m-%d %H:%M:%S} UTC ({_duration(lasted_s)})",
-    ]
+    about = f"{_plain(alert.scope)}, rule {_plain(alert.rule)}, level {_plain(alert.level)}"
+    lasts = f"since {since:%Y-%m-%d %H:%M:%S} UTC ({_duration(lasted_s)})"
+    if grouped is not None:
+        cause = f"cause {_plain(grouped.reason or grouped.cause)}"
+        if grouped.count > 1:
+            return [cause, lasts, *alert_lines(grouped, LINES_MAX)]
+        lines = [about, cause, lasts]
+    else:
+        lines = [about, lasts]
     numbers = _numbers(alert)
     if numbers:
         lines.append(f"over 5 min: {numbers}")
     if alert.reason:
         lines.append(_plain(alert.reason))
     return lines
+
+
+def alert_lines(grouped: Grouped, lines_max: int) -> list[str]:
+    """A line for each alert of a group, and how many there are beyond these."""
+    lines = []
+    for one in grouped.alerts[:lines_max]:
+        line = f"{one.tier} {_plain(one.title)}{' (over)' if one.is_over else ''}"
+        lines.append(line if len(line) <= _LINE_CHARS_MAX else f"{line[: _LINE_CHARS_MAX - 1]}…")
+    left = grouped.count - len(lines)
+    return [*lines, f"and {left} more"] if left > 0 else lines
 
 
 def shortened(text: str, bytes_max: int) -> str:

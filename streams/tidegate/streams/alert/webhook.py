@@ -10,6 +10,7 @@ from tidegate.streams.alert.channel import (
     json_request,
     key_of,
 )
+from tidegate.streams.alert.grouped import Grouped
 from tidegate.streams.alert.text import rfc3339
 
 __all__ = ["WebhookSettings", "webhook"]
@@ -27,13 +28,19 @@ class WebhookSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown
     token_file: str | None = None
 
 
-def webhook(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: ARG001 - as all kinds
+def webhook(
+    alert: Alert,
+    channel: Channel,
+    now_ms: int,  # noqa: ARG001 - as all kinds
+    grouped: Grouped | None,
+) -> Request:
     """One event; its id, and the header for receivers that know no CloudEvents, stay the same when it is
     sent again."""
     headers = {"Idempotency-Key": key_of(alert)}
     token = channel.values.get("token")
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
+    data = msgspec.to_builtins(alert)
     event = {
         "specversion": "1.0",
         "id": key_of(alert),
@@ -42,8 +49,11 @@ def webhook(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: AR
         "subject": alert.scope,
         "time": rfc3339(alert.at_ms),
         "datacontenttype": "application/json",
-        "data": msgspec.to_builtins(alert),
+        "data": data,
     }
+    if grouped is not None:
+        event["cause"] = grouped.cause
+        data["group"] = msgspec.to_builtins(grouped)
     return json_request(
         channel.values["url"],
         event,

@@ -10,6 +10,7 @@ from tidegate.streams.alert.channel import (
     Request,
     json_request,
 )
+from tidegate.streams.alert.grouped import Grouped
 from tidegate.streams.alert.robot import message_lines, refusal_of
 from tidegate.streams.alert.text import headline, shortened
 
@@ -33,11 +34,16 @@ class WecomSettings(ChannelSettings, frozen=True, kw_only=True, forbid_unknown_f
     key_file: str | None = None
 
 
-def wecom(alert: Alert, channel: Channel, now_ms: int) -> Request:  # noqa: ARG001 - as all kinds
+def wecom(
+    alert: Alert,
+    channel: Channel,
+    now_ms: int,  # noqa: ARG001 - as all kinds
+    grouped: Grouped | None,
+) -> Request:
     """One markdown message."""
     color = "info" if alert.event == "resolve" else "warning"
     head = f'**<font color="{color}">{headline(alert)}</font>**'
-    content = "\n".join([head, *(f"> {line}" for line in message_lines(alert, channel))])
+    content = "\n".join([head, *(f"> {line}" for line in message_lines(alert, channel, grouped))])
     return json_request(
         f"{channel.values['url']}?key={quote(channel.values['key'], safe='')}",
         {"msgtype": "markdown", "markdown": {"content": shortened(content, _CONTENT_BYTES_MAX)}},
