@@ -114,17 +114,14 @@ class Offline:
         out = Outputs(boundary=self._evaluator.boundary)
         if self._graph is not None:
             self._feed_graph(encode_control_for_graph([entry]), self._time_ms, out)
-        out.add(self._feed_aside(encode_aside(partitions_count=1, control=[entry]), self._time_ms))
+        out.add(self._evaluate(encode_aside(partitions_count=1, control=[entry]), self._time_ms))
         return out
 
     def points(self, points: Sequence[MetricPoint]) -> Outputs:
         """Points of metrics, in the order in which they came."""
         newest_ms = max((point.time_ms for point in points), default=0)
         value = encode_aside(partitions_count=1, points=points)
-        return self._feed_aside(value, max(self._time_ms, newest_ms))
-
-    def _feed_aside(self, value: bytes, at_ms: int) -> Outputs:
-        return self._evaluate(value, at_ms)
+        return self._evaluate(value, max(self._time_ms, newest_ms))
 
     def _evaluate(self, value: bytes, at_ms: int) -> Outputs:
         """Evaluate's outputs, and what the graph stage makes of its health."""
@@ -149,7 +146,7 @@ class Offline:
 
     def _tell(self, told: Told, out: Outputs) -> None:
         for record in pack_facts(told.facts, told.loops, 1):
-            out.add(self._feed_aside(record.value, self._time_ms))
+            out.add(self._evaluate(record.value, self._time_ms))
 
     def _flush(self, time_ms: int, out: Outputs) -> None:
         """What ingest sends at a boundary: what pairing tells of it, blocks, then the watermark."""

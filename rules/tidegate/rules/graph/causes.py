@@ -72,8 +72,8 @@ class Causes:
         self.circling: set[str] = set()
         """Services that requests were seen to come back to."""
         self.cascades: dict[int, Cascade] = {}
-        self.served: dict[str, float] = {}
-        """By entry: for views."""
+        self._served: npt.NDArray[np.int32] = np.empty(0, np.int32)
+        """Thousandths, by slot of a node, of the newest boundary."""
         self._order: Ints | None = None
         self._version = -1
         self._node: Ints = np.empty(0, np.int64)
@@ -85,12 +85,9 @@ class Causes:
         known = self._known(state, boundary)
         structure, levels = state.structure, state.judgement.levels.level
         out = Guidance.nothing(len(live))
-        has_node = node >= 0
-        place = np.where(has_node, known.place[node], -1)
-        own_level = np.where(
-            (place >= 0) & known.is_heard[place], structure.rows.level[node], np.uint8(0)
-        ).astype(np.uint8)
+        place = np.where(node >= 0, known.place[node], -1)
         is_heard = (place >= 0) & known.is_heard[place]
+        own_level = np.where(is_heard, structure.rows.level[node], np.uint8(0)).astype(np.uint8)
         mild = np.uint8(Level.DEGRADED_1)
         inbound = ~is_whole
         # Who recovers asks nothing of the other view.
@@ -100,18 +97,15 @@ class Causes:
         out.limit(alone, "held at degraded_1: callers see it fail, it says it is well")
         out.raised = "its own view is worse"
         whole = np.flatnonzero(is_whole & (place >= 0))
-        score = (known.served[place[whole]] * 1000.0 + 0.5).astype(np.int32)
-        out.scores[whole] = score
+        self._served = np.zeros(len(structure.names), np.int32)
+        self._served[known.nodes] = (known.served * 1000.0 + 0.5).astype(np.int32)
+        out.scores[whole] = self._served[node[whole]]
         inbound_slot = known.inbound_slot[place[whole]]
         inbound_level = np.where(inbound_slot >= 0, levels[inbound_slot], np.uint8(0))
         worse = np.maximum(own_level[whole], inbound_level)
         calm = np.zeros(len(live), np.bool_)
         calm[whole] = worse <= mild
         out.limit(calm, "held at degraded_1: requests that enter here are served as yet")
-        self.served = {}
-        for row, value in zip(whole.tolist(), score.tolist(), strict=True):
-            if structure.rows.is_entry[node[row]]:
-                self.served[structure.name(int(node[row]))] = value / 1000
         self._note_circles(state, node, inbound, out)
         self.cascades = self._cascades(state, known, boundary)
         if boundary % SUSPECTS_EVERY_BOUNDARIES == 0:
@@ -122,6 +116,10 @@ class Causes:
         """(node in the structure, -1 without; whether it is a whole graph's key). Shapes kept."""
         self._look_up(state)
         return self._node[slots], self._is_whole[slots]
+
+    def served(self, node: int) -> float:
+        """How likely a request that enters at a node is served well."""
+        return int(self._served[node]) / 1000
 
     # ---- snapshots ----
 

@@ -43,7 +43,8 @@ class GraphEvaluator:
         self.arriving = self._new_arriving()
         self._refold_until: int | None = None
         self._refolded = self._new_arriving()
-        self._odd, self._spans = 0, 0
+        self._odd = 0
+        """Records that can't be read, since the last boundary, for the panic guard."""
 
     @classmethod
     def restore(

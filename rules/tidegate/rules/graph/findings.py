@@ -12,6 +12,7 @@ import numpy.typing as npt
 import rustworkx
 
 from tidegate.rules.graph.structure import Structure
+from tidegate.rules.pairs import SAMPLED_ONE_IN
 from tidegate.rules.policy_types import GraphSettings
 from tidegate.rules.reason import clock
 from tidegate.schemas.bins import BIN_VALUE_NS
@@ -19,14 +20,12 @@ from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.facts import Fact, Loop
 from tidegate.schemas.graph import GraphFinding
 
-__all__ = ["RULES", "Observed", "Seen", "circles", "deadline_ms", "move"]
+__all__ = ["RULES", "Observed", "Seen", "circles", "deadlines_of", "move"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 LOOPS_MAX = 1_000
-PAIRING_SHARE = 32
-"""One trace in so many is looked at for pairs."""
 _TIMEOUTS_MAX = 50
 """Thousandths: with more time-outs the P95 is the deadline."""
 _HOLDS_SHARE = 0.75
@@ -116,13 +115,17 @@ def _stand(since: Ints, moves: Ints, slots: Ints, holds: Mask, boundary: int, wa
     moves[slots] = np.where(turns, -1, began)
 
 
-def deadline_ms(structure: Structure, slot: int, timeouts_min: int) -> float | None:
-    """After how long an edge's caller gives up: the median of the newest calls that timed out."""
-    bins = structure.rows.deadlines[slot]
-    bins = np.sort(bins[bins >= 0])
-    if len(bins) < timeouts_min:
-        return None
-    return float(BIN_VALUE_NS[int(bins[len(bins) // 2])]) / 1e6
+def deadlines_of(structure: Structure, timeouts_min: int) -> dict[int, float]:
+    """By slot of an edge, after how many ms its caller gives up: the median of the newest calls that timed
+    out. In the order of names."""
+    edges = structure.edges()
+    has = structure.rows.deadlines_next[edges] >= timeouts_min
+    found = {}
+    for slot in edges[has].tolist():
+        bins = structure.rows.deadlines[slot]
+        bins = np.sort(bins[bins >= 0])
+        found[slot] = float(BIN_VALUE_NS[int(bins[len(bins) // 2])]) / 1e6
+    return found
 
 
 # ---- rules ----
@@ -135,6 +138,8 @@ class Seen:
     structure: Structure
     observed: Observed
     settings: GraphSettings
+    deadlines: dict[int, float]
+    """See `deadlines_of`."""
 
 
 def circles(structure: Structure) -> list[list[str]]:
@@ -215,20 +220,9 @@ def _amplification(at: Seen) -> Iterator[GraphFinding]:
         )
 
 
-def _deadlines(structure: Structure, s: GraphSettings) -> dict[int, float]:
-    edges = structure.edges()
-    has = structure.rows.deadlines_next[edges] >= s.timeouts_min
-    known = {}
-    for slot in edges[has].tolist():
-        found = deadline_ms(structure, slot, s.timeouts_min)
-        if found is not None:
-            known[slot] = found
-    return known
-
-
 def _gives_up_early(at: Seen) -> Iterator[GraphFinding]:
     structure, rows = at.structure, at.structure.rows
-    for slot, deadline in _deadlines(structure, at.settings).items():
+    for slot, deadline in at.deadlines.items():
         caller, callee = structure.names[slot]
         node = int(rows.callee[slot])
         p99_ms = float(rows.p99_us[node]) / 1000
@@ -248,8 +242,7 @@ def _gives_up_early(at: Seen) -> Iterator[GraphFinding]:
 
 
 def _deadline_grows(at: Seen) -> Iterator[GraphFinding]:
-    structure, rows = at.structure, at.structure.rows
-    known = _deadlines(structure, at.settings)
+    structure, rows, known = at.structure, at.structure.rows, at.deadlines
     by_caller: dict[int, list[int]] = {}
     for slot in known:
         by_caller.setdefault(int(rows.caller[slot]), []).append(slot)
@@ -277,7 +270,7 @@ def _outlives(at: Seen) -> Iterator[GraphFinding]:
         count, ms = float(rows.outlived[slot]), float(rows.outlived_ms[slot])
         first, last = int(rows.outlived_from[slot]), int(rows.outlived_seen[slot])
         minutes = max(1.0, (last - first) * BUCKET_MS / 60_000)
-        per_min = ms / 1000 * PAIRING_SHARE / minutes
+        per_min = ms / 1000 * SAMPLED_ONE_IN / minutes
         yield GraphFinding(
             name="outlives",
             path=[caller, callee],

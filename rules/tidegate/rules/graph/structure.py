@@ -207,9 +207,10 @@ class Structure:
             if old is None:
                 continue
             new = (fact.caller, fact.callees[0])
-            if new in self.by_key or self._make_node(new[1], int(self.rows.made[old])) < 0:
+            if new in self.by_key:
                 self._end(old)
                 continue
+            self._make_node(new[1], int(self.rows.made[old]))
             del self.by_key[fact.caller, fact.target]
             self.by_key[new] = old
             self.names[old] = new
@@ -260,9 +261,9 @@ class Structure:
         rows.requests_usual[edges] += np.where(is_calm, merged[callers], 0.0)
         rows.calls_usual[edges] += np.where(is_calm, merged[edges], 0.0)
 
-    def tick(self, boundary: int, s: GraphSettings) -> list[int]:
-        """At every TICK_BOUNDARIES: lets what is usual fade, ends what nobody called; nodes that became an
-        entry or ceased to be one."""
+    def tick(self, boundary: int, s: GraphSettings) -> None:
+        """At every TICK_BOUNDARIES: lets what is usual fade, ends what nobody called, and looks anew who is
+        an entry."""
         rows = self.rows
         factor = half_life_factor(
             max(1, s.fan_out_half_life_s * 1000 // BUCKET_MS // TICK_BOUNDARIES)
@@ -273,18 +274,14 @@ class Structure:
         oldest_ms = boundary * BUCKET_MS - s.observed_ttl_s * 1000
         self.behind = {name: b for name, b in self.behind.items() if b[1] >= oldest_ms}
         nodes = self.nodes()
-        if not len(nodes):
-            return []
         total = np.maximum(rows.requests_usual[nodes], 1e-9)
         outside = (rows.requests_usual[nodes] - self._calls_into()[nodes]) / total
         least = np.where(rows.is_entry[nodes], s.entry_leave_share, s.entry_share)
         is_old = boundary - rows.made[nodes] >= s.entry_after_s * 1000 // BUCKET_MS
         is_entry = rows.is_service[nodes] & is_old & (outside >= least)
         is_entry &= rows.is_entry[nodes] | (rows.requests_usual[nodes] >= s.entry_requests_min)
-        moved = nodes[is_entry != rows.is_entry[nodes]]
+        self.version += bool((is_entry != rows.is_entry[nodes]).any())
         rows.is_entry[nodes] = is_entry
-        self.version += bool(len(moved))
-        return [int(slot) for slot in moved]
 
     def answering(self) -> dict[int, list[int]]:
         """Slots of the services behind virtual nodes, by the node's."""

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tidegate.rules.graph.findings import RULES, Seen, deadline_ms
+from tidegate.rules.graph.findings import RULES, Seen, deadlines_of
 from tidegate.rules.graph.partition import GraphPartition
 from tidegate.schemas.cells import BUCKET_MS
 from tidegate.schemas.decision import LevelName
@@ -14,7 +14,7 @@ from tidegate.schemas.health import IN_L3
 from tidegate.schemas.level import LEVEL_NAMES
 from tidegate.schemas.scope import ALL_CALLERS, WHOLE_GRAPH
 
-__all__ = ["findings_of", "view_of"]
+__all__ = ["view_of"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -22,20 +22,21 @@ Floats = npt.NDArray[np.float64]
 
 def view_of(state: GraphPartition, boundary: int) -> GraphView:
     """The graph at a boundary, everything in the order of names."""
+    deadlines = deadlines_of(state.structure, state.policy.file.graph.timeouts_min)
     return GraphView(
         version=state.structure.version,
         boundary=boundary,
         window_end_ms=boundary * BUCKET_MS,
         nodes=_nodes(state, boundary),
-        edges=_edges(state, boundary),
+        edges=_edges(state, boundary, deadlines),
         entries=_entries(state),
-        findings=findings_of(state),
+        findings=_findings(state, deadlines),
     )
 
 
-def findings_of(state: GraphPartition) -> list[GraphFinding]:
+def _findings(state: GraphPartition, deadlines: dict[int, float]) -> list[GraphFinding]:
     """Worst waste first."""
-    seen = Seen(state.structure, state.observed, state.policy.file.graph)
+    seen = Seen(state.structure, state.observed, state.policy.file.graph, deadlines)
     found = [one for rule in RULES for one in rule(seen)]
     return sorted(found, key=lambda one: (-one.waste_s_per_min, one.name, one.path))
 
@@ -84,7 +85,7 @@ def _nodes(state: GraphPartition, boundary: int) -> list[NodeView]:
     ]
 
 
-def _edges(state: GraphPartition, boundary: int) -> list[EdgeView]:
+def _edges(state: GraphPartition, boundary: int, deadlines: dict[int, float]) -> list[EdgeView]:
     structure, rows = state.structure, state.structure.rows
     slots = structure.edges()
     callers, callees = rows.caller[slots], rows.callee[slots]
@@ -94,8 +95,6 @@ def _edges(state: GraphPartition, boundary: int) -> list[EdgeView]:
     own = np.where(is_heard, rows.p95_us[callees], -1)
     caller_qps, usual = rows.qps[callers], rows.requests_usual[slots]
     fan_out = rows.qps[slots] / np.maximum(caller_qps, 1)
-    timeouts_min = state.policy.file.graph.timeouts_min
-    gave_up = rows.deadlines_next[slots] >= timeouts_min
     columns = zip(
         slots.tolist(),
         rows.level[slots].tolist(),
@@ -111,7 +110,6 @@ def _edges(state: GraphPartition, boundary: int) -> list[EdgeView]:
         _unless(usual > 0, _rounded(rows.calls_usual[slots] / np.maximum(usual, 1e-9))),
         _unless(rows.hard[slots] >= 0, rows.hard[slots] / 1000),
         (is_live & ((rows.marks[slots] & IN_L3) > 0)).tolist(),
-        gave_up.tolist(),
         strict=True,
     )
     return [
@@ -130,7 +128,7 @@ def _edges(state: GraphPartition, boundary: int) -> list[EdgeView]:
             fan_out=fan_out,
             usual_fan_out=usual_fan_out,
             hard=hard,
-            deadline_ms=deadline_ms(structure, slot, timeouts_min) if has_given_up else None,
+            deadline_ms=deadlines.get(slot),
             incidents=["L3"] if is_l3 else [],
         )
         for (
@@ -148,7 +146,6 @@ def _edges(state: GraphPartition, boundary: int) -> list[EdgeView]:
             usual_fan_out,
             hard,
             is_l3,
-            has_given_up,
         ) in columns
     ]
 
@@ -165,7 +162,7 @@ def _entries(state: GraphPartition) -> list[EntryView]:
             EntryView(
                 entry=name,
                 level=_level(level),
-                score=state.causes.served.get(name, 1.0),
+                score=state.causes.served(slot),
                 nodes_count=len(structure.reached(slot)),
                 root_causes=state.causes.suspects.get(key, []) if key is not None else [],
             )
