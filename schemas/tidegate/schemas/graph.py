@@ -5,7 +5,7 @@ same type, whole, is what a worker's HTTP port answers.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -19,24 +19,20 @@ __all__ = [
     "GraphFinding",
     "GraphView",
     "NodeView",
+    "Parts",
     "decode_view",
     "encode_view",
     "json_schema",
     "parts_of",
-    "whole",
 ]
 
 GRAPH_SCHEMA = 1
 PART_BYTES_MAX = 400_000
 
-FINDING_NAMES = (
-    "cycle",
-    "amplification",
-    "gives_up_early",
-    "deadline_grows",
-    "outlives",
-    "network",
-)
+FindingName = Literal[
+    "cycle", "amplification", "gives_up_early", "deadline_grows", "outlives", "network"
+]
+FINDING_NAMES: tuple[FindingName, ...] = get_args(FindingName)
 
 
 class NodeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +95,7 @@ class EntryView(msgspec.Struct, frozen=True, kw_only=True):
 class GraphFinding(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with how services call each other, not with one of them now."""
 
-    name: Literal[
-        "cycle", "amplification", "gives_up_early", "deadline_grows", "outlives", "network"
-    ]
+    name: FindingName
     path: list[str]
     """Services in the order of the calls; of a cycle the first one is the last one too."""
     since_ms: int
@@ -152,8 +146,24 @@ def parts_of(view: GraphView) -> list[bytes]:
     ]
 
 
-def whole(parts: Mapping[int, GraphView]) -> GraphView | None:
-    """The newest view of which all parts are there; None where some are of another boundary."""
+class Parts:
+    """Puts views together from the records of the topic, which come one part at a time."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, GraphView] = {}
+
+    def add(self, part: GraphView) -> GraphView | None:
+        """The view that this part makes whole. What was written before what is known already (by a worker
+        that was frozen and woke) is ignored."""
+        known = self._parts.get(part.part)
+        if known is not None and known.boundary > part.boundary:
+            return None
+        self._parts[part.part] = part
+        return _whole(self._parts) if part.part == part.parts - 1 else None
+
+
+def _whole(parts: Mapping[int, GraphView]) -> GraphView | None:
+    """None where some parts are missing or of another boundary."""
     first = parts.get(0)
     if first is None:
         return None

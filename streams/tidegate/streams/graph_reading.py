@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidegate.schemas.graph import GraphView, decode_view, whole
+from tidegate.schemas.graph import GraphView, Parts, decode_view
 from tidegate.streams.control_options import duration_ms_of, duration_text, local_text, now_ms
 from tidegate.streams.errors import Failure, UsageError
 from tidegate.streams.kafka_options import add_kafka_options, kafka_config_of, topics_of
@@ -100,11 +100,10 @@ class Assembly:
     def __init__(self) -> None:
         self.view: GraphView | None = None
         """The newest that is whole."""
-        self._parts: dict[int, GraphView] = {}
+        self._parts = Parts()
 
     def apply(self, record: "LogRecord") -> None:
-        """Takes one record; what was written before what is known already (by a worker that was frozen
-        and woke) is ignored, what is no part of a graph is named on stderr and skipped."""
+        """Takes one record; what is no part of a graph is named on stderr and skipped."""
         import msgspec
 
         if record.value is None:
@@ -115,12 +114,7 @@ class Assembly:
             where = f"{record.topic}[{record.partition}] offset {record.offset}"
             sys.stderr.write(f"tidegate: {where}: {problem}; skipped\n")
             return
-        known = self._parts.get(part.part)
-        if known is not None and known.boundary > part.boundary:
-            return
-        self._parts[part.part] = part
-        if part.part == part.parts - 1:
-            self.view = whole(self._parts) or self.view
+        self.view = self._parts.add(part) or self.view
 
 
 def _live(args: argparse.Namespace) -> Iterator[GraphView]:

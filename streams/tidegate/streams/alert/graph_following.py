@@ -10,7 +10,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tidegate.rules.graph.grouping import Explained
-from tidegate.schemas.graph import GraphView, decode_view, whole
+from tidegate.schemas.graph import Parts, decode_view
 from tidegate.schemas.topics import Topics
 from tidegate.streams.kafka_log import LogRecord, Span, follow_log
 from tidegate.streams.logs import get_logger
@@ -31,7 +31,7 @@ class GraphFollower:
 
     def __init__(self, config: Mapping[str, str], topics: Topics) -> None:
         self._config, self._topic = config, topics.graph
-        self._parts: dict[int, GraphView] = {}
+        self._parts = Parts()
         self._newest: tuple[Explained, int] | None = None
         """(causes, when the broker got the view)."""
         self._is_read, self._stopped = threading.Event(), threading.Event()
@@ -117,10 +117,6 @@ class GraphFollower:
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
             self._say(f"{record.topic} offset {record.offset}: {problem}")
             return
-        known = self._parts.get(part.part)
-        if known is not None and known.boundary > part.boundary:
-            return  # a worker that was frozen and woke
-        self._parts[part.part] = part
-        view = whole(self._parts) if part.part == part.parts - 1 else None
+        view = self._parts.add(part)
         if view is not None:
             self._newest = Explained(view), record.append_ms
