@@ -59,7 +59,7 @@ def measure(
                 np.ones(n, np.int32),
                 np.full(n, 64, np.int32),
                 keys,
-                _no_exemplars(),
+                Exemplars.empty(),
             ),
             source=source,
             offset=np.array([i]),
@@ -94,12 +94,6 @@ def measure(
         snapshot_bytes,
         rss_mb,
     )
-
-
-def _no_exemplars() -> Exemplars:
-    none32, none16 = np.empty(0, np.int32), np.empty(0, np.uint16)
-    none64, ids = np.empty(0, np.int64), np.empty(0, np.uint64)
-    return Exemplars(none32, none32, none64, none16, none16, ids, ids)
 
 
 def run(folder: Path, *, is_quick: bool) -> list[Row]:

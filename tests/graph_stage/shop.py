@@ -71,7 +71,6 @@ class Shop:
         key = rows % len(KEYS)
         is_hit = np.array([k in FAILING for k in KEYS])[key] & (rows // len(KEYS) > 0)
         code = np.where(is_hit & is_faulty, int(Outcome.SERVER_ERROR), int(Outcome.OK))
-        nothing = np.empty(0)
         return Cells(
             record=np.zeros(len(rows), np.int32),
             key=key.astype(np.int32),
@@ -81,15 +80,7 @@ class Shop:
             count=np.ones(len(rows), np.int32),
             weight=np.full(len(rows), 64, np.int32),
             keys=KEYS,
-            exemplars=Exemplars(
-                record=nothing.astype(np.int32),
-                key=nothing.astype(np.int32),
-                bucket=nothing.astype(np.int64),
-                code=nothing.astype(np.uint16),
-                bin=nothing.astype(np.uint16),
-                trace_hi=nothing.astype(np.uint64),
-                trace_lo=nothing.astype(np.uint64),
-            ),
+            exemplars=Exemplars.empty(),
         )
 
 

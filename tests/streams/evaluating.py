@@ -71,7 +71,6 @@ def cells(bucket: int, seed: int) -> Cells:
     """Twenty requests of five services; every third record's fail."""
     keys = [(f"service-{i}", "") for i in range(5)]
     rows = np.arange(20)
-    empty = np.empty(0)
     outcome = 4 if seed % 3 == 0 else 0
     return Cells(
         record=np.zeros(20, np.int32),
@@ -82,15 +81,7 @@ def cells(bucket: int, seed: int) -> Cells:
         count=np.ones(20, np.int32),
         weight=np.full(20, 64, np.int32),
         keys=keys,
-        exemplars=Exemplars(
-            record=empty.astype(np.int32),
-            key=empty.astype(np.int32),
-            bucket=empty.astype(np.int64),
-            code=empty.astype(np.uint16),
-            bin=empty.astype(np.uint16),
-            trace_hi=empty.astype(np.uint64),
-            trace_lo=empty.astype(np.uint64),
-        ),
+        exemplars=Exemplars.empty(),
     )
 
 

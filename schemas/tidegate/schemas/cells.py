@@ -76,6 +76,13 @@ class Exemplars:
     trace_lo: npt.NDArray[np.uint64]
     """Last 8 bytes of the trace id, read big-endian."""
 
+    @classmethod
+    def empty(cls) -> "Exemplars":
+        """No candidate at all."""
+        none32, none16 = np.empty(0, np.int32), np.empty(0, np.uint16)
+        ids = np.empty(0, np.uint64)
+        return cls(none32, none32, np.empty(0, np.int64), none16, none16, ids, ids)
+
 
 @dataclass(slots=True)
 class Instances:

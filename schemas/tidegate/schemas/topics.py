@@ -23,6 +23,17 @@ _RECORD_BYTES_MAX = 1_048_576
 """Our own records stay under 512 kB by design (section 3); twice that is room for headers."""
 
 
+def _compacted_soon(*, segment_mib: int) -> dict[str, str]:
+    """Segments close every 10 minutes and are cleaned soon after, so that who reads from the beginning meets
+    minutes of history, not days (Kafka's default: 7 days)."""
+    return {
+        "segment.ms": str(10 * _MINUTE_MS),
+        "segment.bytes": str(segment_mib * 1_048_576),
+        "min.cleanable.dirty.ratio": "0.1",
+        "max.compaction.lag.ms": str(20 * _MINUTE_MS),
+    }
+
+
 class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How one topic should be."""
 
@@ -212,12 +223,8 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                     "max.message.bytes": str(_RECORD_BYTES_MAX),
                     # A client reads from the beginning when it starts. Leases come every 10 s for
                     # each partition, so old records pile up in the head that compaction has not
-                    # reached yet: segments close every 10 minutes and are cleaned soon after, and
-                    # a reader meets minutes of history, not days (Kafka's default: 7 days).
-                    "segment.ms": str(10 * _MINUTE_MS),
-                    "segment.bytes": str(16 * 1_048_576),
-                    "min.cleanable.dirty.ratio": "0.1",
-                    "max.compaction.lag.ms": str(20 * _MINUTE_MS),
+                    # reached yet.
+                    **_compacted_soon(segment_mib=16),
                     # A client that was away for a while must still meet the tombstones.
                     "delete.retention.ms": str(24 * _HOUR_MS),
                 },
@@ -253,10 +260,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                 config={
                     "cleanup.policy": "compact",
                     "max.message.bytes": str(_RECORD_BYTES_MAX),
-                    "segment.ms": str(10 * _MINUTE_MS),
-                    "segment.bytes": str(16 * 1_048_576),
-                    "min.cleanable.dirty.ratio": "0.1",
-                    "max.compaction.lag.ms": str(20 * _MINUTE_MS),
+                    **_compacted_soon(segment_mib=16),
                 },
             ),
             TopicSpec(
@@ -302,10 +306,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
                         "cleanup.policy": "compact",
                         "max.message.bytes": str(_RECORD_BYTES_MAX),
                         # A worker that takes over reads all of it: deleted snapshots must go soon.
-                        "segment.ms": str(10 * _MINUTE_MS),
-                        "segment.bytes": str(64 * 1_048_576),
-                        "min.cleanable.dirty.ratio": "0.1",
-                        "max.compaction.lag.ms": str(20 * _MINUTE_MS),
+                        **_compacted_soon(segment_mib=64),
                         # Workers rebuild from the whole changelog, so tombstones need not last.
                         "delete.retention.ms": str(_HOUR_MS),
                     },

@@ -159,14 +159,7 @@ def _add_log_stage(
             f"topic {stage.changelog} has {found} partitions and {stage.log} has {count}; they must be "
             "equal: `tidegate topics check` says how to mend it"
         )
-    log_topic = app.topic(
-        stage.log,
-        key_type=bytes,
-        value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
-        partitions=count,
-    )
+    log_topic = app.raw_topic(stage.log, partitions_count=count)
     table = app.Table(stage.table, key_type=bytes, value_type=bytes, partitions=count, default=None)
     evaluation = Evaluation(app, table, topics, stage, metrics)
 
@@ -188,14 +181,7 @@ def _add_sequencer(
     from tidegate.streams.sequencer import Sequencer
 
     topics = settings.topics
-    control = app.topic(
-        topics.control,
-        key_type=bytes,
-        value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
-        partitions=1,
-    )
+    control = app.raw_topic(topics.control, partitions_count=1)
     broker = _source_topics(settings)
     sequencer = Sequencer(
         app,

@@ -259,6 +259,17 @@ class ExactApp(faust.App):
 
     starts: Starts
 
+    def raw_topic(self, name: str, *, partitions_count: int) -> Any:
+        """A topic whose keys and values are bytes, as all of ours are."""
+        return self.topic(
+            name,
+            key_type=bytes,
+            value_type=bytes,
+            key_serializer="raw",
+            value_serializer="raw",
+            partitions=partitions_count,
+        )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.ended = asyncio.Event()
         """Set when the app has crashed."""

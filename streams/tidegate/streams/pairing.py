@@ -210,14 +210,7 @@ def add_pairing(
 ) -> PairingStage:
     """The agent, in an app that has evaluate's table already. `facts` has the pairs topic."""
     topics = settings.topics
-    pairs = app.topic(
-        topics.pairs,
-        key_type=bytes,
-        value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
-        partitions=facts[topics.pairs].partitions_count,
-    )
+    pairs = app.raw_topic(topics.pairs, partitions_count=facts[topics.pairs].partitions_count)
     stage = PairingStage(
         app,
         app.tables[topics.snapshots_table],
