@@ -4,7 +4,6 @@ cause, whenever its sender is killed.
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 from tests.alert_send.alerts import alert
 from tests.alert_send.graphs import DB, DB_SCOPES, view
 from tests.alert_send.receiver import Receiver
-from tests.alert_send.test_sender_on_kafka import Bench, Sender, calls
+from tests.alert_send.senders import Bench, Sender, calls
 from tests.kafka import KafkaCluster
 from tests.streams.live import make_topics, until
 from tidegate.schemas.alert import Alert
@@ -37,18 +36,6 @@ ENDS = [
     replace(one, event="resolve", number=2, at_ms=one.at_ms + 600_000, level="closed")
     for one in STARTS
 ]
-
-
-@pytest.fixture
-def bench(kafka_cluster: KafkaCluster, topic_prefix: str, tmp_path: Path) -> Iterator[Bench]:
-    running = Bench(kafka_cluster, topic_prefix, tmp_path)
-    make_topics(kafka_cluster.client_config(), running.topics)
-    yield running
-    for sender in running.senders:
-        if sender.process.poll() is None:
-            sender.process.kill()
-            sender.process.wait(30)
-        assert "Traceback" not in sender.log.read_text()
 
 
 def publish(bench: Bench, graph: GraphView, *, age_ms: int = 0) -> None:
